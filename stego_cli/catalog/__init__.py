@@ -1,0 +1,1 @@
+"""What can be downloaded, and where it lies on disk."""

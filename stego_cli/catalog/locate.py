@@ -1,0 +1,84 @@
+"""Where downloaded files lie, and what to say when one is not there."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import TypeAdapter
+
+from stego_cli.config.base import Block
+from stego_cli.errors import WeightsError
+
+Kind = Literal["backbones", "models"]
+
+
+class CatalogEntry(Block):
+    """One file that can be downloaded."""
+
+    url: str
+    file: str
+    licence: str
+    about: str = ""
+
+
+@cache
+def catalog() -> dict[Kind, dict[str, CatalogEntry]]:
+    """Return the packaged catalog by kind and name."""
+    text = files("stego_cli.catalog").joinpath("weights.yaml").read_text("utf-8")
+    return TypeAdapter(dict[Kind, dict[str, CatalogEntry]]).validate_python(yaml.safe_load(text))
+
+
+def stego_home() -> Path:
+    """Return the folder for downloads and caches: `STEGO_HOME`, else the platform's cache folder."""
+    if home := os.environ.get("STEGO_HOME"):
+        return Path(home).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("stego", appauthor=False))
+
+
+def target(kind: Kind, name: str) -> Path:
+    """Return where the file of a catalog entry belongs; both the fetcher and the readers ask here."""
+    return stego_home() / kind / catalog()[kind][name].file
+
+
+def find_weights(name: str) -> Path:
+    """Return the weight file of a backbone on this machine.
+
+    A file that `torch.hub` fetched under the same name is used, too.
+
+    Raises:
+        WeightsError: If it is not there; names the address and the place to put it.
+    """
+    return _find("backbones", name)
+
+
+def find_model(name: str) -> Path:
+    """Return the file of a published model on this machine.
+
+    Raises:
+        WeightsError: If it is not there; names the address and the place to put it.
+    """
+    return _find("models", name)
+
+
+def models_present() -> list[tuple[str, Path]]:
+    """Return the published models that are on this machine, in the catalog's order."""
+    return [(name, target("models", name)) for name in catalog()["models"] if target("models", name).is_file()]
+
+
+def _find(kind: Kind, name: str) -> Path:
+    entry, place = catalog()[kind][name], target(kind, name)
+    hub = Path(os.environ.get("TORCH_HOME", "~/.cache/torch")).expanduser() / "hub" / "checkpoints" / entry.file
+    for path in (place, hub):
+        if path.is_file():
+            return path
+    raise WeightsError(
+        f"the file of `{name}` is not on this machine\n\n"
+        f"hint: fetch {entry.url}\n      and put it at {place} (licence: {entry.licence})"
+    )

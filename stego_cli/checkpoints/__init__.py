@@ -1,0 +1,1 @@
+"""Reading and writing models without executing anything that a file says."""

@@ -1,0 +1,110 @@
+"""`stego fit`: a model from a folder of images, by clustering what a backbone sees."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stego_cli.cli import options as o
+from stego_cli.cli.terminal import print_json, show, show_shares, terminal_report
+
+Dataset = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATASET",
+        help="Folder with `imgs/`; `labels/` beside it is optional. (default: `dataset` of stego.yaml)",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="The model file to write. (default: a new one below runs/)",
+        rich_help_panel=o.RESULTS,
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        help="Weight file of the backbone. (default: the published one, if it is on this machine)",
+        rich_help_panel=o.MODEL,
+    ),
+]
+LabelSpaceName = Annotated[
+    str | None,
+    typer.Option(
+        "--label-space",
+        metavar="NAME",
+        help="Names and colours of the classes. (default: the dataset's own, if it is a known one)",
+        rich_help_panel=o.MODEL,
+    ),
+]
+Resolution = Annotated[
+    int | None,
+    typer.Option(
+        "--res",
+        "--resolution",
+        metavar="PIXELS",
+        help="Shorter side of the images as the backbone sees them. (default: 320)",
+        rich_help_panel=o.MODEL,
+    ),
+]
+Restarts = Annotated[
+    int | None,
+    typer.Option(
+        "--restarts",
+        metavar="N",
+        help="Times the clustering starts anew; the tightest result is kept. (default: 5)",
+        rich_help_panel=o.MODEL,
+    ),
+]
+
+
+def fit_command(  # noqa: PLR0913, PLR0917 - one parameter per option
+    dataset: Dataset = None,
+    out: Out = None,
+    overwrite: o.Overwrite = None,
+    json: o.Json = False,
+    classes: o.Classes = None,
+    backbone: o.Backbone = None,
+    weights: Weights = None,
+    label_space: LabelSpaceName = None,
+    resolution: Resolution = None,
+    restarts: Restarts = None,
+    seed: o.Seed = None,
+    device: o.Device = None,
+    batch_size: o.BatchSize = None,
+    config: o.Config = None,
+    overrides: o.Overrides = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Make a model for your own images: group what the backbone sees into classes. Nothing is trained.
+
+    The groups are found without labels. Where the dataset has labels, they
+    name the groups, fit the linear probe and measure how good the model is;
+    they never change the groups.
+
+    [bold]Examples[/bold]
+
+      stego fit photos/ --classes 8 --out mine.safetensors
+      stego fit camvid/ --backbone dino_vits8 --label-space camvid11
+    """
+    typed = dict(locals())
+    from stego_cli.config.fit import FitConfig
+
+    read = o.settings(FitConfig, typed)
+    from stego_cli.engine.fit_model import fit_model  # torch loads here, so that --help stays quick
+
+    with terminal_report(quiet=quiet) as report:
+        result = fit_model(read, report)
+    if json:
+        print_json(result.to_json())
+        return
+    show(f"model written to {result.checkpoint_path}")
+    if result.scores:
+        show_shares("scores", result.scores)
+    show(f"next: stego predict imgs/ --model {result.checkpoint_path}")

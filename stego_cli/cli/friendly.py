@@ -1,0 +1,62 @@
+"""How a command ends when something goes wrong: one message and an exit code, or the traceback of our bug."""
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from typing import ParamSpec
+
+import typer
+
+from stego_cli.cli.terminal import ReaderLeftError, colours_wanted, plain
+from stego_cli.errors import StegoError
+
+P = ParamSpec("P")
+
+SOME_SKIPPED = 1
+USER_CAN_FIX = 2
+OUR_BUG = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 would read as "some inputs were skipped"
+STOPPED = 130  # 128 + SIGINT
+NO_READER = 141  # 128 + SIGPIPE
+
+
+def friendly(command: Callable[P, None]) -> Callable[P, None]:
+    """Show a StegoError as one message on stderr and exit with 2; end quietly on Ctrl-C and `| head`."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except StegoError as error:
+            show_error(str(error))
+            raise typer.Exit(USER_CAN_FIX) from error
+        except KeyboardInterrupt as error:
+            typer.echo("stopped: what is finished is kept; the same command continues where it stopped", err=True)
+            raise typer.Exit(STOPPED) from error
+        except ReaderLeftError as error:
+            _drop_output()
+            raise typer.Exit(NO_READER) from error
+
+    return run
+
+
+def show_error(message: str) -> None:
+    """Write `error: message` to stderr; the word is red where colours are wanted."""
+    label = typer.style("error:", fg="red", bold=True) if colours_wanted(sys.stderr) else "error:"
+    typer.echo(f"{label} {plain(message)}", err=True)
+
+
+def survive_odd_text() -> None:
+    """Let file names that are not text be printed as escapes instead of ending the run."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):  # replaced by a test or a notebook, or closed
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _drop_output() -> None:
+    """Send what is still to be written nowhere; the interpreter flushes once more at its end and must not complain."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # no real file, or closed
+            if not stream.isatty():
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,0 +1,92 @@
+"""`stego info`: what is installed here, or what a file is, in words."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stego_cli.cli import options as o
+from stego_cli.cli.friendly import USER_CAN_FIX
+from stego_cli.cli.terminal import print_json, show, show_facts
+from stego_cli.files import printable
+
+if TYPE_CHECKING:
+    from stego_cli.checkpoints.describe import Description
+
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="FILE", help="Model files to describe. (default: what is installed on this machine)"),
+]
+
+# Extra (as in `pip install "stego-cli[name]"`), the module that it brings, and what that is for.
+EXTRAS = (("crf-reference", "pydensecrf", "the dense CRF behind --crf"),)
+
+
+def info_command(files: Files = None, json: o.Json = False) -> None:
+    """Say what is installed here, or what a model file is and whether it is sound. Nothing in a file is executed.
+
+    [bold]Examples[/bold]
+
+      stego info
+      stego info model.safetensors other.ckpt --json
+    """
+    if not files:
+        show_environment(environment(), as_json=json)
+        return
+    from stego_cli.checkpoints.describe import describe_checkpoint
+
+    found = [(printable(path), describe_checkpoint(path)) for path in files]
+    if json:
+        print_json({"files": [{"file": name, **description.as_dict()} for name, description in found]})
+    else:
+        for name, description in found:
+            show_description(name, description)
+    if any(description.problems for _, description in found):
+        raise typer.Exit(USER_CAN_FIX)
+
+
+def show_description(name: str, description: "Description") -> None:
+    """Print what one file is, what is wrong with it, and what to do next."""
+    show_facts(description.title, [("file", name), ("kind", description.kind), *description.rows])
+    for problem in description.problems:
+        show(f"problem: {problem}")
+    if description.next_step:
+        show(f"next: {description.next_step}")
+    show()
+
+
+def environment() -> dict[str, Any]:
+    """Return what decides how commands run here: versions, devices, folders, models, optional parts."""
+    import platform
+    from importlib.metadata import version
+    from importlib.util import find_spec
+
+    from stego_cli import __version__
+    from stego_cli.catalog.locate import models_present, stego_home
+    from stego_cli.catalog.models import EMBEDDED, embedded_path
+    from stego_cli.engine.device import devices_present
+
+    return {
+        "stego": __version__,
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "timm": version("timm"),
+        "devices": devices_present(),
+        "home": str(stego_home()),
+        "models": [*([EMBEDDED] if embedded_path().is_file() else []), *(name for name, _ in models_present())],
+        "extras": {name: find_spec(module) is not None for name, module, _ in EXTRAS},
+    }
+
+
+def show_environment(facts: dict[str, Any], *, as_json: bool) -> None:
+    """Print the environment as JSON or as a table."""
+    if as_json:
+        print_json(facts)
+        return
+    rows = [(name, facts[name]) for name in ("stego", "python", "torch", "timm")]
+    rows += [("devices", ", ".join(facts["devices"])), ("STEGO_HOME", facts["home"])]
+    rows.append(("models present", ", ".join(facts["models"]) or "none"))
+    for name, _, purpose in EXTRAS:
+        missing = f'missing; pip install "stego-cli[{name}]"'
+        rows.append((f"extra {name}", f"{'present' if facts['extras'][name] else missing} ({purpose})"))
+    show_facts("this machine", rows)

@@ -1,0 +1,213 @@
+"""Options that several commands share, each written once. None means "not typed": another layer may decide.
+
+Words are checked by the configs, not here, so that one message lists everything that is wrong.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
+
+import typer
+
+from stego_cli.config.words import BACKBONE_NAMES, DEVICE_NAMES, Precision, ProbeChoice, Protocol, SaveKind
+
+if TYPE_CHECKING:
+    from stego_cli.config.base import Block
+
+    C = TypeVar("C", bound=Block)
+
+RESULTS = "Results"
+MODEL = "Model"
+QUALITY = "Quality"
+SPEED = "Speed"
+SETTINGS = "Settings"
+
+MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pth")
+
+
+def settings(model: "type[C]", typed: Mapping[str, Any]) -> "C":
+    """Build a command's config from `stego.yaml`, `--config`, what was typed, and `--set`.
+
+    Args:
+        model: The command's config.
+        typed: The parameters of the command by name; those that are fields of `model` count.
+
+    Raises:
+        ConfigError: Lists every problem.
+    """
+    from stego_cli.config.load import load_config
+    from stego_cli.config.project import find_project_file
+
+    return load_config(
+        model,
+        file=typed["config"],
+        project=find_project_file(Path()),
+        options={name: value for name, value in typed.items() if name in model.model_fields},
+        overrides=typed["overrides"] or (),
+    )
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Suggest models by name, and model files of the current folder; paths are left to the shell."""
+    from stego_cli.catalog.locate import catalog
+
+    here = sorted(path.name for path in Path().glob("*.*") if path.suffix in MODEL_SUFFIXES)
+    return [name for name in ["embedded", *catalog()["models"], *here] if name.startswith(incomplete)]
+
+
+def complete_from(words: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a function that suggests those of `words` that begin with what is typed."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return complete
+
+
+def complete_save(incomplete: str) -> list[str]:
+    """Suggest the next word of a comma list, leaving out what it has."""
+    before, comma, last = incomplete.rpartition(",")
+    taken = before.split(",")
+    return [before + comma + kind for kind in get_args(SaveKind) if kind.startswith(last) and kind not in taken]
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="YAML file with settings.", rich_help_panel=SETTINGS),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one setting, such as `crf_parameters.iterations=5`; may be given several times.",
+        rich_help_panel=SETTINGS,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="No progress and no notes, only warnings and errors.", rich_help_panel=SETTINGS),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object to stdout.", rich_help_panel=RESULTS)
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=SETTINGS)
+]
+Overwrite = Annotated[
+    bool | None,
+    typer.Option("--overwrite", help="Redo what is there instead of keeping it.", rich_help_panel=RESULTS),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|FILE",
+        autocompletion=complete_model,
+        help="`embedded` (comes with this tool), the name of a published model, or a checkpoint file. (default: the "
+        "best one present: the last one made here, else a published one, else embedded)",
+        rich_help_panel=MODEL,
+    ),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        metavar="NAME",
+        autocompletion=complete_from(BACKBONE_NAMES),
+        help="The frozen network below the model: `filterbank` needs no weights; dino_vits8 and others do. "
+        "(default: filterbank)",
+        rich_help_panel=MODEL,
+    ),
+]
+Probe = Annotated[
+    str | None,
+    typer.Option(
+        "--probe",
+        metavar="|".join(get_args(ProbeChoice)),
+        autocompletion=complete_from(get_args(ProbeChoice)),
+        help="What turns the code into classes. The cluster probe groups pixels and never sees a label. The linear "
+        "probe was fitted with labels, to measure how much the code knows; it never trains the code. "
+        "(default: cluster)",
+        rich_help_panel=MODEL,
+    ),
+]
+ProtocolName = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        metavar="|".join(get_args(Protocol)),
+        autocompletion=complete_from(get_args(Protocol)),
+        help="native: the whole image, masks of its exact size. paper: resize, crop and average as in the "
+        "publication, for comparison. (default: native)",
+        rich_help_panel=MODEL,
+    ),
+]
+Crf = Annotated[
+    bool | None,
+    typer.Option(
+        "--crf/--no-crf",
+        help="Sharpen the masks along the edges of the image with a dense CRF; slower. (default: no-crf)",
+        rich_help_panel=QUALITY,
+    ),
+]
+Mirror = Annotated[
+    bool | None,
+    typer.Option(
+        "--mirror/--no-mirror",
+        help="Average over the image and its mirror: a little better, half as fast. (default: mirror)",
+        rich_help_panel=QUALITY,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", metavar="N", help="The same seed gives the same model. (default: 0)", rich_help_panel=MODEL),
+]
+Classes = Annotated[
+    int | None,
+    typer.Option(
+        "--classes",
+        metavar="N",
+        help="How many classes to form. (default: as many as the label space of the dataset has)",
+        rich_help_panel=MODEL,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        autocompletion=complete_from(DEVICE_NAMES),
+        help="Where to compute; auto takes a GPU if there is one. (default: auto)",
+        rich_help_panel=SPEED,
+    ),
+]
+PrecisionName = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="|".join(get_args(Precision)),
+        autocompletion=complete_from(get_args(Precision)),
+        help="Arithmetic of the backbone; auto is bf16 on CUDA cards that have it, else fp32. (default: auto)",
+        rich_help_panel=SPEED,
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        help="Images that go through the network together; halved by itself when memory runs out. (default: 8)",
+        rich_help_panel=SPEED,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Threads that read and write images. (default: one per core, at most 4)",
+        rich_help_panel=SPEED,
+    ),
+]

@@ -1,0 +1,132 @@
+"""`stego predict`: images in, masks out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stego_cli.cli import options as o
+from stego_cli.cli.friendly import SOME_SKIPPED
+from stego_cli.cli.terminal import duration, print_json, show, show_shares, terminal_report
+
+if TYPE_CHECKING:
+    from stego_cli.engine.predict import PredictResult
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(metavar="PATHS", help="Image files, folders (with all folders inside) and globs, in any mix."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Folder for everything that is written. (default: predictions)",
+        rich_help_panel=o.RESULTS,
+    ),
+]
+Save = Annotated[
+    str | None,
+    typer.Option(
+        "--save",
+        metavar="KINDS",
+        autocompletion=o.complete_save,
+        help="What to write, as a comma list: labels (label maps, PNG), overlay (the image in the colours of its "
+        "classes, JPEG), probs (class probabilities, NPZ), html (one page with all pictures and the legend). "
+        "(default: labels,overlay,html)",
+        rich_help_panel=o.RESULTS,
+    ),
+]
+Resolution = Annotated[
+    int | None,
+    typer.Option(
+        "--res",
+        "--resolution",
+        metavar="PIXELS",
+        help="Shorter side of the image as the network sees it: larger shows finer things and takes longer. "
+        "(default: the model's own)",
+        rich_help_panel=o.QUALITY,
+    ),
+]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        "--bands",
+        metavar="R,G,B",
+        help="Which bands of a multi-band image are red, green and blue, counted from 1, such as 4,3,2. "
+        "(default: the first three)",
+        rich_help_panel=o.QUALITY,
+    ),
+]
+
+
+def predict_command(  # noqa: PLR0913, PLR0917 - one parameter per option
+    paths: Paths,
+    out: Out = None,
+    save: Save = None,
+    crf: o.Crf = None,
+    overwrite: o.Overwrite = None,
+    json: o.Json = False,
+    model: o.ModelName = None,
+    probe: o.Probe = None,
+    protocol: o.ProtocolName = None,
+    mirror: o.Mirror = None,
+    resolution: Resolution = None,
+    bands: Bands = None,
+    device: o.Device = None,
+    precision: o.PrecisionName = None,
+    batch_size: o.BatchSize = None,
+    workers: o.Workers = None,
+    config: o.Config = None,
+    overrides: o.Overrides = None,
+    dry_run: o.DryRun = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Put every pixel of your images into a class. No labels are needed.
+
+    Masks have exactly the size of their image. A second run skips what is
+    done and sound. Labels only ever measure how good a model is; they never
+    train the code that classes are made from.
+
+    [bold]Examples[/bold]
+
+      stego predict imgs/
+      stego predict imgs/ --crf --out masks
+      stego predict "scans/**/*.tif" --bands 4,3,2 --save labels --json
+    """
+    typed = dict(locals())
+    from stego_cli.config.predict import PredictConfig
+
+    read = o.settings(PredictConfig, typed)
+    from stego_cli.engine.predict import predict_folder  # torch loads here, so that --help stays quick
+
+    with terminal_report(quiet=quiet) as report:
+        result = predict_folder(read, paths, report, dry_run=dry_run)
+        for name, reason in result.failed:
+            report.warn(f"skipped {name}: {reason}")
+    if json:
+        print_json(result.to_json())
+    else:
+        show_result(result)
+    if result.failed:
+        raise typer.Exit(SOME_SKIPPED)
+
+
+def show_result(result: "PredictResult") -> None:
+    """Print what was done, where it lies, and how much of all pixels each class has."""
+    if result.planned is not None:
+        for name in result.planned:
+            show(f"would segment {name}")
+        show(f"{len(result.planned)} images to segment, {result.skipped} done before; nothing was written")
+        return
+    before = f", {result.skipped} done before" if result.skipped else ""
+    failed = f", {len(result.failed)} skipped" if result.failed else ""
+    show(f"{result.done} images segmented in {duration(result.seconds)}{before}{failed}")
+    show(f"results in {result.out}")
+    if result.gallery is not None:
+        show(f"open {result.gallery} in a browser to look at them")
+    for probe, shares in result.to_json()["summary"]["shares"].items():
+        present = {name: share for name, share in shares.items() if share > 0}
+        if present:
+            show_shares(f"{probe} probe: share of each class in all pixels", present)

@@ -1,0 +1,1 @@
+"""Typed, checked configuration; imports neither torch nor timm."""

@@ -1,0 +1,48 @@
+"""Settings of `stego fit`: a model without training of the code, by clustering what a backbone sees."""
+
+from typing import ClassVar, Self
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from stego_cli.config.fields import CommandConfig, Conflict, DeviceName, UserPath, refuse
+from stego_cli.config.model import About, BackboneConfig, FilterbankConfig
+
+
+class FitConfig(CommandConfig):
+    """Which images, which backbone, how many classes, and where the model goes."""
+
+    section: ClassVar[str] = "fit"
+
+    dataset: UserPath = Field(
+        description="Folder with `imgs/`, and `labels/` if there are any.", json_schema_extra={"option": "DATASET"}
+    )
+    backbone: BackboneConfig = FilterbankConfig()
+    weights: UserPath | None = Field(None, description="Weight file of the backbone; absent means the catalog's.")
+    classes: PositiveInt | None = Field(
+        None, description="How many clusters to form; absent means as many as the label space has classes."
+    )
+    label_space: str | None = Field(
+        None, min_length=1, description="Names and colours of the classes; absent means the dataset's own, if known."
+    )
+    resolution: PositiveInt = Field(
+        320, description="Shorter side of the images, in pixels.", json_schema_extra={"option": "--res"}
+    )
+    alpha: PositiveFloat = Field(2.0, description="Inverse temperature of the cluster probabilities that it saves.")
+    seed: NonNegativeInt = Field(0, description="The same seed gives the same model.")
+    restarts: PositiveInt = Field(5, description="Times the clustering starts anew; the tightest result is kept.")
+    batch_size: PositiveInt = Field(8, description="Images that go through the backbone together.")
+    device: DeviceName = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    out: UserPath | None = Field(None, description="The model file; absent means a new one below `runs/`.")
+    overwrite: bool = Field(False, description="Replace the model file if it is there.")
+
+    about: About = Field(About(), description="Title, description, limits and licence that the model file carries.")
+
+    @model_validator(mode="after")
+    def settings_go_together(self) -> Self:
+        """Refuse combinations that could not do what they promise."""
+        conflicts = []
+        if self.weights is not None and isinstance(self.backbone, FilterbankConfig):
+            rule = "the filterbank has no weights; leave `weights` out or choose another backbone"
+            conflicts.append(Conflict(("weights", "backbone"), rule))
+        refuse(conflicts)
+        return self

@@ -1,0 +1,142 @@
+"""What a model is made of: backbone, method, probes, label space. Saved as JSON inside every checkpoint."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, NegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from stego_cli.config.base import Block
+
+Rgb = tuple[
+    Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)]
+]
+FeatureType = Literal["feat", "KK", "keys"]
+Probe = Literal["cluster", "linear"]
+
+
+class VitArchitecture(Block):
+    """Sizes of a plain vision transformer, for one that no registry row describes (a reduced or home-made one)."""
+
+    patch_size: PositiveInt
+    width: PositiveInt
+    depth: PositiveInt
+    heads: PositiveInt
+    mlp_ratio: PositiveFloat = 4.0
+    qkv_bias: bool = True
+    image_size: PositiveInt = Field(224, description="Side of the square image that the position table was made for.")
+    norm_eps: PositiveFloat = 1e-6
+
+
+class VitConfig(Block):
+    """A vision transformer: a registry row, any timm name, or explicit sizes."""
+
+    kind: Literal["vit"] = "vit"
+    name: str = Field("dino_vits8_300ep", description="A registered backbone or the name of a timm vision transformer.")
+    feature_type: FeatureType = Field(
+        "feat",
+        description="feat: normalised patch tokens; keys: key vectors, heads side by side; KK: keys as the STEGO "
+        "reference reads them (the same as keys for 6 heads, scrambled otherwise).",
+    )
+    block: NegativeInt = Field(-1, description="Which block's output is used, counted from the end.")
+    architecture: VitArchitecture | None = Field(None, description="Sizes; when absent, those of `name`.")
+
+
+class FilterbankConfig(Block):
+    """The backbone without weights: colour, contrast, gradient orientations and position per cell."""
+
+    kind: Literal["filterbank"] = "filterbank"
+    dim: PositiveInt | None = Field(None, description="Channels after its projection; absent keeps all of them.")
+
+
+def _by_name(value: Any) -> Any:
+    """Let `backbone: dino_vits8` stand for the whole block."""
+    if isinstance(value, str):
+        return {"kind": "filterbank"} if value == "filterbank" else {"kind": "vit", "name": value}
+    return value
+
+
+BackboneConfig = Annotated[VitConfig | FilterbankConfig, Field(discriminator="kind"), BeforeValidator(_by_name)]
+
+
+class StegoConfig(Block):
+    """The STEGO head (Hamilton et al., ICLR 2022, section 3.2): a linear plus a two-layer projection."""
+
+    kind: Literal["stego"] = "stego"
+    code_dim: PositiveInt = 70
+    projection: Literal["nonlinear", "linear"] = "nonlinear"
+    dropout: float = Field(0.1, ge=0, lt=1, description="Chance that a whole channel is dropped while training.")
+
+
+class DinoConfig(Block):
+    """No head: the code is the feature map itself, as the baselines of the STEGO study use it."""
+
+    kind: Literal["dino"] = "dino"
+
+
+MethodConfig = Annotated[StegoConfig | DinoConfig, Field(discriminator="kind")]
+
+
+class LabelSpace(Block):
+    """The classes that a label map speaks of, in the order of their ids."""
+
+    name: str
+    names: tuple[str, ...] = Field(min_length=1)
+    colours: tuple[Rgb, ...]
+
+    @model_validator(mode="after")
+    def one_colour_per_name(self) -> Self:
+        """Names and colours belong together by position."""
+        if len(self.names) != len(self.colours):
+            raise ValueError(f"{len(self.names)} names but {len(self.colours)} colours; each class needs one of each")
+        return self
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class About(Block):
+    """What a model is, in words and figures; shown by `stego info`."""
+
+    title: str = "unnamed model"
+    description: str = ""
+    limits: str = Field("", description="What the model is not good for.")
+    trained_on: str = ""
+    licence: str = "not stated"
+    source: str = Field("", description="The file, command or publication that the model comes from.")
+    stego_version: str = ""
+    backbone_sha256: str = ""
+    seed: int | None = None
+    scores: dict[str, float] = Field(
+        default_factory=dict, description="Measured fractions, such as `camvid/val cluster miou`."
+    )
+
+
+class ModelConfig(Block):
+    """Everything that is needed to build a model, its tensors apart."""
+
+    format: Literal[1] = 1
+    backbone: BackboneConfig
+    method: MethodConfig
+    num_clusters: PositiveInt
+    label_space: LabelSpace
+    has_linear_probe: bool = True
+    alpha: PositiveFloat = Field(2.0, description="Inverse temperature of the cluster log-probabilities.")
+    cluster_to_class: tuple[int, ...] | None = Field(
+        None, description="Class of each cluster, or -1 for none; absent while clusters were never matched to labels."
+    )
+    resolution: PositiveInt = Field(320, description="Shorter side, in pixels, of the images the model works on.")
+    about: About = About()
+
+    @model_validator(mode="after")
+    def assignment_fits(self) -> Self:
+        """Every cluster has one entry in the assignment, and every entry is a class or -1."""
+        if self.cluster_to_class is None:
+            return self
+        if len(self.cluster_to_class) != self.num_clusters:
+            raise ValueError(
+                f"cluster_to_class has {len(self.cluster_to_class)} entries for {self.num_clusters} clusters"
+            )
+        if wrong := [c for c in self.cluster_to_class if not -1 <= c < len(self.label_space)]:
+            raise ValueError(f"cluster_to_class names class {wrong[0]}, but there are {len(self.label_space)} classes")
+        return self

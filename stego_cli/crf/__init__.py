@@ -1,0 +1,1 @@
+"""Dense conditional random field: sharpens probabilities along the edges of the image."""

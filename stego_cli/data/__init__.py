@@ -1,0 +1,1 @@
+"""Images and labels: reading, transforms, label spaces, what to run on."""

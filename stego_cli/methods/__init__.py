@@ -1,0 +1,1 @@
+"""Methods: features to code. One folder each."""

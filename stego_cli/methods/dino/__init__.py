@@ -1,0 +1,1 @@
+"""No head: the baseline of the STEGO study."""

@@ -1,0 +1,1 @@
+"""STEGO (Hamilton et al., ICLR 2022)."""

@@ -1,0 +1,1 @@
+"""Scores: confusion matrix, matching of clusters to classes, intersection over union."""

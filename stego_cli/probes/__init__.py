@@ -1,0 +1,1 @@
+"""Cluster probe and linear probe: what turns code into classes."""

@@ -1,0 +1,90 @@
+"""The record of a prediction folder survives kills and never mixes settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stego_cli.engine.ledger import JOURNAL_NAME, RESULT_NAME, Ledger
+from stego_cli.errors import OutputError
+from stego_cli.progress import Silence
+
+
+class Heard(Silence):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def record(name: str, status: str = "done") -> dict[str, Any]:
+    return {"input": f"/{name}.jpg", "name": name, "status": status}
+
+
+def opened(out: Path, report: Silence | None = None, **fingerprint: Any) -> Ledger:
+    return Ledger(out, fingerprint or {"model": "m"}, overwrite=False, report=report or Silence())
+
+
+def content(*records: dict[str, Any]) -> dict[str, Any]:
+    return {"format": 1, "images": list(records)}
+
+
+def test_a_finished_run_is_remembered_without_its_failures(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        ledger.add("/a.jpg", record("a"))
+        ledger.finish(content(record("a"), record("b", "failed")))
+    assert opened(tmp_path).names() == {"/a.jpg": "a"}
+    assert not (tmp_path / JOURNAL_NAME).exists()
+
+
+def test_a_killed_run_is_remembered_from_its_journal(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        ledger.add("/a.jpg", record("a"))
+        ledger.add("/b.jpg", record("b"))
+    with (tmp_path / JOURNAL_NAME).open("a") as file:
+        file.write('{"key": "/c.jpg", "reco')  # the kill came in the middle of a line
+    assert opened(tmp_path).names() == {"/a.jpg": "a", "/b.jpg": "b"}
+
+
+def test_a_second_kill_loses_nothing_of_the_first_run(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        ledger.add("/a.jpg", record("a"))
+    with opened(tmp_path) as ledger:
+        ledger.add("/b.jpg", record("b"))
+    assert set(opened(tmp_path).records) == {"/a.jpg", "/b.jpg"}
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_other_settings_are_refused_by_name(tmp_path: Path, *, finished: bool) -> None:
+    with opened(tmp_path, model="m", crf=False) as ledger:
+        ledger.add("/a.jpg", record("a"))
+        if finished:
+            ledger.finish(content(record("a")))
+    with pytest.raises(OutputError, match="crf: no there, yes now") as caught:
+        opened(tmp_path, model="m", crf=True)
+    assert "model" not in str(caught.value).split("hint")[0].split("settings:")[1]
+    assert "--overwrite" in str(caught.value)
+
+
+def test_overwrite_forgets(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        ledger.finish(content(record("a")))
+    assert not Ledger(tmp_path, {"model": "other"}, overwrite=True, report=Silence()).records
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 1}', "\x00\xff"])
+def test_a_damaged_record_is_said_and_set_aside(tmp_path: Path, text: str) -> None:
+    (tmp_path / RESULT_NAME).write_text(text)
+    heard = Heard()
+    assert not opened(tmp_path, heard).records
+    assert "cannot be read" in heard.warnings[0]
+
+
+def test_a_record_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / RESULT_NAME).write_text(json.dumps({"format": 99, "images": []}))
+    with pytest.raises(OutputError, match="format 99"):
+        opened(tmp_path)
