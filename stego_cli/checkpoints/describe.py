@@ -11,6 +11,7 @@ import torch
 
 from stego_cli.checkpoints.filetypes import AGAIN, FileType, identify
 from stego_cli.checkpoints.native import CONFIG_KEY, Checkpoint, load_checkpoint, parse_config, read_safetensors
+from stego_cli.checkpoints.plain import harmless
 from stego_cli.checkpoints.released import backbone_hash, convert_content, convert_released, is_released
 from stego_cli.checkpoints.safe_torch import Weights, as_float32, find_weights, read_torch_file
 from stego_cli.checkpoints.vit_sizes import in_words, vit_sizes
@@ -47,6 +48,12 @@ class Description:
     rows: list[tuple[str, str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     next_step: str = ""
+
+    def __post_init__(self) -> None:
+        """Make what comes out of the file fit to be shown."""
+        object.__setattr__(self, "title", harmless(self.title))
+        object.__setattr__(self, "rows", [(name, harmless(value)) for name, value in self.rows])
+        object.__setattr__(self, "problems", [harmless(problem) for problem in self.problems])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same as plain values, with `sound` added, for `--json`."""
@@ -183,7 +190,7 @@ def _weights(path: Path, weights: Weights, size: tuple[str, str], heads: int | N
     rows = [("tensors", f"{len(weights.tensors)}, with {values:,} values"), ("found", weights.layout)]
     if weights.dropped:
         more = f" and {len(weights.dropped) - _SHOWN} more" if len(weights.dropped) > _SHOWN else ""
-        rows.append(("left out", ", ".join(map(printable, weights.dropped[:_SHOWN])) + more))
+        rows.append(("left out", ", ".join(weights.dropped[:_SHOWN]) + more))
     try:
         sizes = vit_sizes(weights.tensors, heads)
     except CheckpointError as error:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from stego_cli.checkpoints.filetypes import AGAIN, identify
+from stego_cli.checkpoints.plain import harmless
 from stego_cli.checkpoints.safe_torch import as_float32
 from stego_cli.config.model import ModelConfig
 from stego_cli.errors import CheckpointError
@@ -28,7 +29,7 @@ FORMAT = 1
 _ROOMS = ("backbone.", "head.", "cluster_probe.", "linear_probe.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # comparing tensors has no single answer
 class Checkpoint:
     """A model: its config and its tensors.
 
@@ -125,7 +126,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         return Checkpoint(config, {key: as_float32(tensor) for key, tensor in tensors.items()})
     except CheckpointError as error:
-        raise CheckpointError(f"`{printable(path)}`: {error}") from error
+        raise CheckpointError(f"`{printable(path)}`: {harmless(error)}") from error
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -146,7 +147,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             # Copies, because the tensors would otherwise change or vanish with the file.
             return metadata, {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - not a dictionary
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"`{printable(path)}` is truncated or damaged: {error}\n\nhint: {AGAIN}") from error
+        raise CheckpointError(
+            f"`{printable(path)}` is truncated or damaged: {harmless(error)}\n\nhint: {AGAIN}"
+        ) from error
 
 
 def parse_config(metadata: Mapping[str, str], path: Path) -> ModelConfig:
@@ -173,7 +176,9 @@ def parse_config(metadata: Mapping[str, str], path: Path) -> ModelConfig:
     try:
         return ModelConfig.model_validate_json(metadata[CONFIG_KEY])
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, each['loc'])) or 'config'}: {each['msg']}" for each in error.errors()]
+        problems = [
+            harmless(f"{'.'.join(map(str, each['loc'])) or 'config'}: {each['msg']}") for each in error.errors()
+        ]
         raise CheckpointError(
             f"{len(problems)} problems with the config inside `{printable(path)}`:\n  " + "\n  ".join(problems) + "\n\n"
             f"hint: the file was changed by hand or is damaged; {AGAIN}"

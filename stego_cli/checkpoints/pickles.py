@@ -92,8 +92,8 @@ def read_pickle(
         names: More names that may occur.
 
     Returns:
-        Dictionaries, lists, tuples, text, bytes, numbers, booleans, None, `Name`, `StandIn`, and what the builders and
-        `stored` return.
+        Dictionaries, lists (also for sets), tuples, text, bytes, numbers, booleans, None, `Name`, `StandIn`, and what
+        the builders and `stored` return.
 
     Raises:
         ForbiddenNameError: If the pickle names anything else; its text is that name.
@@ -124,7 +124,8 @@ class _Reader:
             "EMPTY_LIST": lambda _: self._stack.append([]),
             "EMPTY_DICT": lambda _: self._stack.append({}),
             "EMPTY_TUPLE": lambda _: self._stack.append(()),
-            "EMPTY_SET": lambda _: self._stack.append(StandIn("builtins.set")),
+            "EMPTY_SET": lambda _: self._stack.append([]),
+            "FROZENSET": lambda _: self._push(self._since_mark()),
             "TUPLE": lambda _: self._push(tuple(self._since_mark())),
             "TUPLE1": lambda _: self._tuple(1),
             "TUPLE2": lambda _: self._tuple(2),
@@ -258,6 +259,13 @@ def _empty_mapping(*_factory: Any) -> dict[Any, Any]:
     return {}
 
 
+def _values(values: Any = ()) -> list[Any]:
+    """Stand for a set, whose members would have to be hashed."""
+    if type(values) not in (list, tuple):
+        raise TypeError("the pickle makes a set of something else than values")
+    return list(values)
+
+
 def _encode(text: Any, encoding: Any) -> bytes:
     """Return bytes that Python 3 wrote into an old pickle as text."""
     if type(text) is not str or encoding not in {"latin1", "latin-1"}:
@@ -278,6 +286,8 @@ def _number(dtype: Any, raw: Any) -> float | int | bool:
 
 _BUILDERS: Mapping[str, Builder] = {
     "_codecs.encode": _encode,
+    "builtins.frozenset": _values,
+    "builtins.set": _values,
     "collections.Counter": _mapping,
     "collections.OrderedDict": _mapping,
     "collections.defaultdict": _empty_mapping,

@@ -1,4 +1,4 @@
-"""Stored configs as plain dictionaries, lists and values."""
+"""What a stranger's file says, made plain: configs as dictionaries and lists, text without control characters."""
 
 from __future__ import annotations
 
@@ -55,3 +55,16 @@ def _inside(value: StandIn) -> Any:
     if value.path.startswith("pathlib."):
         return "/".join(str(part) for part in value.args)
     return value.entries or value.elements or state or list(value.args)
+
+
+def harmless(text: object) -> str:
+    r"""Return words from a file so that they can be shown: control characters, which steer terminals, as escapes.
+
+    Example:
+        >>> print(harmless("posix\x1b[2J"))
+        posix\x1b[2J
+    """
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in str(text)
+    )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stego_cli import __version__
 from stego_cli.checkpoints.native import Checkpoint
-from stego_cli.checkpoints.plain import to_plain
+from stego_cli.checkpoints.plain import harmless, to_plain
 from stego_cli.checkpoints.safe_torch import as_float32, read_torch_file
 from stego_cli.checkpoints.vit_sizes import in_words, vit_config, vit_sizes
 from stego_cli.config.model import About, DinoConfig, FeatureType, LabelSpace, MethodConfig, ModelConfig, StegoConfig
@@ -72,7 +72,7 @@ def convert_content(
         hyper = to_plain(content.get("hyper_parameters")) if "hyper_parameters" in content else {}
         return _convert(state, hyper if isinstance(hyper, dict) else {}, path.name, heads, label_space)
     except CheckpointError as error:
-        raise CheckpointError(f"`{printable(path)}`: {error}") from error
+        raise CheckpointError(f"`{printable(path)}`: {harmless(error)}") from error
 
 
 def is_released(content: Any) -> bool:

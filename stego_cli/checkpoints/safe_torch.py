@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stego_cli.checkpoints.filetypes import AGAIN, identify
 from stego_cli.checkpoints.pickles import ForbiddenNameError
+from stego_cli.checkpoints.plain import harmless
 from stego_cli.checkpoints.storages import read_legacy, read_zip
 from stego_cli.errors import CheckpointError
 from stego_cli.files import printable
@@ -59,13 +60,13 @@ def read_torch_file(path: Path) -> Any:
         return readers[found.kind](path)
     except ForbiddenNameError as error:
         raise CheckpointError(
-            f"`{printable(path)}` wants to call or load `{error}`, which no model needs; "
+            f"`{printable(path)}` wants to call or load `{harmless(error)}`, which no model needs; "
             "it was refused, and nothing in the file was executed\n\n"
             "hint: do not open it with other tools; if you trust its makers, ask for safetensors or a plain state dict"
         ) from error
     except Exception as error:  # a malformed file can raise anything; it is never more than data
         raise CheckpointError(
-            f"`{printable(path)}` is damaged or not made by torch: {_reason(error)}\n\nhint: {AGAIN}"
+            f"`{printable(path)}` is damaged or not made by torch: {harmless(_reason(error))}\n\nhint: {AGAIN}"
         ) from error
 
 
@@ -108,7 +109,7 @@ def find_weights(values: Any, path: Path) -> Weights:
     if not tensors:
         keys = ", ".join(f"`{key}`" for key in list(values)[:8]) if isinstance(values, dict) else type(values).__name__
         raise CheckpointError(
-            f"`{printable(path)}` holds no network weights; at the top it has: {keys}\n\n"
+            f"`{printable(path)}` holds no network weights; at the top it has: {harmless(keys)}\n\n"
             "hint: give the file of a backbone or of a whole model"
         )
     dropped += [_full_name(nests, str(key)) for key in inner if key not in tensors]

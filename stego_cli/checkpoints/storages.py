@@ -31,7 +31,7 @@ _DTYPES = {
     "torch.LongStorage": torch.int64,
     "torch.ShortStorage": torch.int16,
 }
-_NAMES = {*_DTYPES, *(str(dtype) for dtype in _DTYPES.values()), "torch.nn.parameter.Parameter"}
+_NAMES = {*_DTYPES, *(str(dtype) for dtype in _DTYPES.values())}
 _MAX_PICKLE = 64 << 20  # bytes; the largest real ones, of networks with thousands of tensors, have one or two million
 
 

@@ -1,6 +1,5 @@
 """How a command ends when something goes wrong: one message and an exit code, or the traceback of our bug."""
 
-import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,7 +34,6 @@ def friendly(command: Callable[P, None]) -> Callable[P, None]:
             typer.echo("stopped: what is finished is kept; the same command continues where it stopped", err=True)
             raise typer.Exit(STOPPED) from error
         except ReaderLeftError as error:
-            _drop_output()
             raise typer.Exit(NO_READER) from error
 
     return run
@@ -52,11 +50,3 @@ def survive_odd_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):  # replaced by a test or a notebook, or closed
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-
-
-def _drop_output() -> None:
-    """Send what is still to be written nowhere; the interpreter flushes once more at its end and must not complain."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # no real file, or closed
-            if not stream.isatty():
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

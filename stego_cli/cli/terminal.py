@@ -218,7 +218,7 @@ def show_shares(title: str, shares: Mapping[str, float]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(plain(title)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("", overflow="fold")
     table.add_column("%", justify="right")
     for name, share in shares.items():
@@ -226,7 +226,8 @@ def show_shares(title: str, shares: Mapping[str, float]) -> None:
     console = Console(file=sys.stdout, highlight=False)
     with console.capture() as drawn:
         console.print(table)
-    _say(drawn.get().rstrip("\n"))
+    show(f"\n{title}")
+    _say("\n".join(line.rstrip() for line in drawn.get().rstrip().split("\n")))
 
 
 def print_json(content: Any) -> None:

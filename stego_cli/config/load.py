@@ -49,10 +49,8 @@ class Findings:
     unread: bool = False  # a file could not be read, so what it holds is not known
 
     def add(self, source: str, text: str, key: str = "") -> None:
-        """Remember one problem; the same one is kept once."""
-        entry = (source, f"{key}: {text}" if key else text)
-        if entry not in self.found:
-            self.found.append(entry)
+        """Remember one problem."""
+        self.found.append((source, f"{key}: {text}" if key else text))
 
     def read(self, path: Path) -> dict[str, Any]:
         """Read a settings file; what is wrong with it becomes a problem, and the result is empty."""

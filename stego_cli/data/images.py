@@ -6,6 +6,8 @@ Nothing here changes a setting of Pillow or of the process, so reading is safe i
 from __future__ import annotations
 
 import logging
+import os
+import struct
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -169,8 +171,28 @@ def _upright_size(file: IO[bytes], image: ImageFile.ImageFile | None) -> tuple[i
         with decoding():
             height, width, orientation = tiff_header(file)
     else:
-        (width, height), orientation = _stored_size(image), orientation_of(image)
+        (width, height), orientation = _stored_size(image), _orientation(file, image)
     return (width, height) if orientation >= 5 else (height, width)
+
+
+def _orientation(file: IO[bytes], image: ImageFile.ImageFile) -> int:
+    """Return how an image that is not yet decoded has to be turned, 1 to 8."""
+    if image.format == "PNG" and "exif" not in image.info and (late := _exif_chunk(file)):
+        image.info["exif"] = b"Exif\0\0" + late
+    return orientation_of(image)
+
+
+def _exif_chunk(file: IO[bytes]) -> bytes:
+    """Find the EXIF data of a PNG, which may lie behind the pixels, without decoding those."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"eXIf":
+            return file.read(length)
+        if not kind.isalpha():  # damaged
+            break
+        file.seek(length + 4, os.SEEK_CUR)
+    return b""
 
 
 def _stored_size(image: ImageFile.ImageFile) -> tuple[int, int]:
@@ -184,19 +206,20 @@ def _decode_pillow(file: IO[bytes], image: ImageFile.ImageFile) -> Bands:
     """Decode the first picture, with all 16 bits where there are 16."""
     notes, pillow_bands = _frames(image), len(image.getbands())
     with decoding():
-        before = orientation_of(image)
+        orientation = _orientation(file, image)
         low_bytes = _low_bytes(file, image)
         _load(image)
-        after = orientation_of(image)
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and orientation != orientation_of(image):
+        notes.append(TURNED)  # Pillow turns TIFFs itself
+        orientation = 1
     if low_bytes is None:
-        bands = bands_of_pil(image, after)
+        bands = bands_of_pil(image, orientation)
     else:
         deep = np.asarray(image).astype(np.uint16) << 8 | low_bytes
-        bands = Bands(deep, has_alpha=image.mode == "RGBA", orientation=after)
+        bands = Bands(deep, has_alpha=image.mode == "RGBA", orientation=orientation)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        bands = heed_tags(bands, image.tag_v2, pillow_bands)
-    if before != after:  # Pillow turns TIFFs itself
-        notes.append(TURNED)
+        with decoding():  # tags of a damaged file are of any type
+            bands = heed_tags(bands, image.tag_v2, pillow_bands)
     return replace(bands, notes=(*notes, *bands.notes))
 
 

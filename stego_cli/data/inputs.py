@@ -137,7 +137,8 @@ class _Search:
         kinds = Counter(self._passed_over.values())
         common = [f"{count} {printable(suffix) or 'without a suffix'}" for suffix, count in kinds.most_common(5)]
         lines.append(f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-        lines.append(f"found other files: {', '.join(common)}" if common else "found nothing that is not hidden")
+        if common or not self._folders.unreadable:
+            lines.append(f"found other files: {', '.join(common)}" if common else "found nothing that is not hidden")
         hint = "name the folder that holds the photographs; files that are named themselves may be called anything"
         if convertible := sorted(kinds.keys() & _CONVERTIBLE):
             hint = f"convert the {', '.join(convertible)} files to JPEG or PNG first"
@@ -197,7 +198,8 @@ def _describe_missing(typed: str | Path) -> str:
         return f"`{printable(path)}` is a link to something that does not exist"
     base, parts = _split_pattern(path)
     if parts and _is_folder(base):
-        return f"`{printable(path)}` matches nothing"
+        locked = not os.access(base, os.R_OK)
+        return f"`{printable(path)}` matches nothing" + (", its folder cannot be looked into" if locked else "")
     above = next(folder for folder in (*base.parents, Path()) if _is_folder(folder))
     words = f"`{printable(path)}` does not exist"
     try:

@@ -41,11 +41,10 @@ def assign_names(images: Sequence[InputImage], taken: Mapping[str, str] | None =
     """
     reserved = _Reserved()
     kept = {owner: name for owner, name in (taken or {}).items() if _is_safe(name) and reserved.take(name)}
-    wanted = Counter(_fold(_without_suffix(_safe_parts(image.relative))) for image in images)
+    inputs = {image.path: image for image in images}.values()
+    wanted = Counter(_fold(_without_suffix(_safe_parts(image.relative))) for image in inputs)
     names: dict[Path, str] = {}
-    for image in images:
-        if image.path in names:
-            continue
+    for image in inputs:
         known = kept.get(str(image.path.absolute()))
         names[image.path] = known or next(name for name in _candidates(image, wanted) if reserved.take(name))
     return names
@@ -93,7 +92,8 @@ def _candidates(image: InputImage, wanted: Counter[str]) -> Iterator[str]:
         yield f"{root}/{full}"
     first, rest = PurePosixPath(parts[0]), parts[1:]
     for number in itertools.count(2):
-        numbered = f"{first}-{number}" if rest else f"{first.stem}-{number}{first.suffix}"
+        # A folder whose name has a dot may be in the way of an output whatever is added, so it goes without.
+        numbered = f"{first.name.replace('.', '_')}-{number}" if rest else f"{first.stem}-{number}{first.suffix}"
         yield "/".join((numbered, *rest))
 
 

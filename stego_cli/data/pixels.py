@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from stego_cli.errors import ImageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from PIL import Image
 
 ORIENTATION_TAG = 274
 """The EXIF and TIFF tag that says how a camera was held, 1 (upright) to 8."""
@@ -97,9 +97,10 @@ def from_pil(image: Image.Image) -> LoadedImage:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return how a Pillow image has to be turned, 1 (not at all) to 8."""
+    """Return how a Pillow image has to be turned, 1 (not at all) to 8, without decoding it."""
     try:
-        orientation = image.getexif().get(ORIENTATION_TAG, 1)
+        # The method of the base class: the one for PNG decodes the whole image to find EXIF behind the pixels.
+        orientation = Image.Image.getexif(image).get(ORIENTATION_TAG, 1)
     except Exception:  # noqa: BLE001, damaged EXIF raises anything, and must not cost the picture
         return 1
     return orientation if orientation in range(1, 9) else 1
@@ -218,11 +219,19 @@ def _to_8_bits(values: NDArray[Any], no_data: float | None, notes: list[str]) ->
         return np.zeros(values.shape, np.uint8)
     start, end, words = _range(values.dtype, float(present.min()), float(present.max()))
     notes.append(words)
+    deep = values.dtype == np.uint16  # far quicker by table, as there are only so many values
+    table = _scaled(np.arange(2**16, dtype=np.uint16) if deep else values, start, end)
+    pixels: NDArray[np.uint8] = table[values] if deep else table
+    if present.size < values.size:
+        pixels[~valid] = 0
+    return pixels
+
+
+def _scaled(values: NDArray[Any], start: float, end: float) -> NDArray[np.uint8]:
+    """Map `start` to 0 and `end` to 255, rounded."""
     wide = np.result_type(values.dtype, np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # absurd floats may overflow; they are clipped
-        scaled: NDArray[Any] = (np.where(valid, values, start).astype(wide) - wide.type(start)) * wide.type(
-            255 / (end - start)
-        )
+    with np.errstate(all="ignore"):  # missing and absurd values may overflow; the former are blackened later
+        scaled: NDArray[Any] = (values.astype(wide) - wide.type(start)) * wide.type(255 / (end - start))
         rounded: NDArray[np.uint8] = (np.clip(scaled, 0, 255) + wide.type(0.5)).astype(np.uint8)
     return rounded
 
@@ -240,7 +249,7 @@ def _range(kind: np.dtype[Any], low: float, high: float) -> tuple[float, float, 
         words = "scaled to 8 bits" if depth > 8 else "kept as they are"
         return 0.0, 2.0**depth - 1, f"values up to {high:g} read as {depth}-bit, {words}"
     words = f"values from {low:g} to {high:g} stretched over the 8-bit range"
-    return low, high if high > low else low + 1.0, words
+    return low, high if high > low else low + max(1.0, abs(low)), words
 
 
 def _on_white(pixels: NDArray[np.uint8], alpha: NDArray[np.uint8], notes: list[str]) -> NDArray[np.uint8]:

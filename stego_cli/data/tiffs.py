@@ -49,7 +49,7 @@ def tiff_header(file: IO[bytes]) -> tuple[int, int, int]:
     """Return height and width as stored, and the orientation (1 to 8), without decoding."""
     with _open(file) as tiff:
         page = tiff.pages.first
-        return page.imagelength, page.imagewidth, _orientation(page)
+        return int(page.imagelength), int(page.imagewidth), _orientation(page)
 
 
 def decode_tiff(file: IO[bytes]) -> Bands:
@@ -74,8 +74,11 @@ def decode_tiff(file: IO[bytes]) -> Bands:
         if values.dtype.kind not in "buif":
             raise ImageError(f"its pixels are of type {values.dtype}\n\nhint: save it again as 8-bit or 16-bit numbers")
         notes = [f"{len(tiff.pages)} pictures in the file: the first one used"] if len(tiff.pages) > 1 else []
+        values = _bands_last(values, page.axes, notes)
+        if values.shape[:2] != (page.imagelength, page.imagewidth):
+            raise ImageError("its header promises other pixels than it holds\n\nhint: copy or download it again")
         return Bands(
-            _bands_last(values, page.axes, notes),
+            values,
             has_alpha=bool(page.extrasamples) and int(page.extrasamples[-1]) in _ALPHA_KINDS,
             no_data=_number(page.tags.valueof(_NO_DATA)),
             orientation=_orientation(page),

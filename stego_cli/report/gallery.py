@@ -76,7 +76,10 @@ def page_context(out: Path, predictions: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "summary": summary,
         "shown": sum(image["status"] != "failed" for image in predictions["images"]),
-        "pace": _pace(summary),
+        "figures": _figures(summary),
+        "scores": [
+            (name, f"{score * 100:.1f}\u202f%") for name, score in predictions["model"].get("scores", {}).items()
+        ],
         "probes": probes,
         "failed": [
             {"name": printable(image["input"]), "error": _reason(image.get("error"))}
@@ -137,7 +140,7 @@ def _shown_images(out: Path, predictions: Mapping[str, Any]) -> list[dict[str, A
             "name": printable(image["name"]),
             "height": image["height"],
             "width": image["width"],
-            "earlier": image["status"] == "skipped",
+            "earlier": image["status"] != "done",
             "notes": [printable(note) for note in image.get("notes") or ()],
             "seconds": image.get("seconds"),
             "photo": link_to_input(image["input"], out),
@@ -183,11 +186,23 @@ def _reason(error: str | None) -> str:
     return printable(error or "no reason recorded").replace("\n\n", "\n")
 
 
-def _pace(summary: Mapping[str, Any]) -> str:
+def _figures(summary: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+    """Return what the run did, as (what, how many, whether it is bad news)."""
+    failed, remaining = summary["failed"], summary.get("remaining", 0)
+    earlier = summary["skipped"] + summary.get("kept", 0)
+    figures = [("done in this run", str(summary["done"]), False)]
+    if earlier:
+        figures.append(("from an earlier run", str(earlier), False))
+    figures.append(("could not be used", str(failed), failed > 0))
+    if remaining:
+        figures.append(("not reached, the run was stopped", str(remaining), True))
+    return [*figures, ("time", _pace(summary["seconds"], summary["done"]), False)]
+
+
+def _pace(seconds: float, done: int) -> str:
     """Say how long the run took, and how fast it was when anything was done."""
-    seconds, done = summary["seconds"], summary["done"]
-    minutes = f"{seconds:.1f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
-    return f"{minutes}, {done / seconds:.1f} images a second" if done and seconds > 0 else minutes
+    time = f"{seconds:.1f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+    return f"{time}, {done / seconds:.1f} images a second" if done and seconds > 0 else time
 
 
 def _in_words(value: Any) -> str:

@@ -128,6 +128,12 @@ def test_bare_safetensors_are_weights(tmp_path: Path) -> None:
     assert describe_checkpoint(tmp_path / "w.safetensors").kind == "network weights"
 
 
+def test_words_out_of_a_file_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    save_file({"conv\x1b[2J.weight": torch.tensor([float("nan")])}, tmp_path / "w.safetensors")
+    said = describe_checkpoint(tmp_path / "w.safetensors")
+    assert said.problems == [r"values that are not finite in conv\x1b[2J.weight"]
+
+
 def test_a_neighbour_file_lists_its_arrays(tmp_path: Path) -> None:
     np.savez(tmp_path / "nns.npz", nns=np.zeros((2, 3)), other=np.zeros(1))
     said = describe_checkpoint(tmp_path / "nns.npz")

@@ -69,6 +69,12 @@ def test_big_endian_numpy_scalars_are_read_the_right_way_round() -> None:
     assert read(swapped) == struct.unpack(">d", struct.pack("<d", 1.5))[0]
 
 
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_sets_become_lists(protocol: int) -> None:
+    back = read(pickle.dumps([{1}, frozenset({2}), set()], protocol))
+    assert back == [[1], [2], []]
+
+
 def test_numpy_arrays_become_stand_ins() -> None:
     back = read(pickle.dumps(np.arange(3), 2))
     assert isinstance(back, StandIn)

@@ -141,6 +141,13 @@ def test_the_hostile_file_does_run_in_the_standard_reader(tmp_path: Path, monkey
     assert Path("PWNED").exists()  # so the test above can fail
 
 
+def test_words_out_of_a_file_cannot_steer_the_terminal(torch_zip: Writer) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        read_torch_file(torch_zip(b"\x80\x02cposix\nsys\x1b[2Jtem\n)R."))
+    assert "\x1b" not in str(caught.value)
+    assert r"`posix.sys\x1b[2Jtem`" in str(caught.value)
+
+
 def test_a_whole_pickled_network_is_refused_by_name(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "net.pth")
     with pytest.raises(CheckpointError, match=r"torch\.nn\.modules\.linear\.Linear.*\n\nhint: .*state dict"):

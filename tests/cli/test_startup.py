@@ -142,6 +142,14 @@ def test_a_file_name_that_is_not_text_never_stops_a_message(tmp_path: Path) -> N
     assert "Traceback" not in result.stderr
 
 
+def test_results_with_names_that_the_terminal_cannot_write_are_printed_all_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "日.npz"
+    file.write_bytes(b"not an archive")
+    result = run("-m", "stego_cli", "info", str(file), PYTHONIOENCODING="latin-1")
+    assert "Traceback" not in result.stderr
+    assert r"\u65e5.npz" in result.stdout
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes end in another way there")
 def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
     read_end, write_end = os.pipe()

@@ -100,6 +100,11 @@ def test_set_changes_one_key_inside_a_short_form(here: Path) -> None:
     assert (config.backbone.name, config.backbone.feature_type) == ("dino_vits8", "KK")
 
 
+def test_a_key_of_a_block_whose_kind_is_not_said_belongs_to_the_default_kind() -> None:
+    text = complaint(FitConfig, options={"dataset": "x"}, overrides=["backbone.feature_type=KK"])
+    assert "backbone.feature_type: belongs to another kind of block; set `kind: vit` beside it" in text
+
+
 def test_a_block_of_another_kind_leaves_nothing_of_the_weaker_one(here: Path) -> None:
     project = written("stego.yaml", "backbone: {kind: vit, name: dino_vits8, feature_type: KK}")
     config = load_config(FitConfig, project=project, options={"dataset": "x"}, overrides=["backbone.kind=filterbank"])

@@ -2,9 +2,11 @@
 
 import logging
 import os
+import struct
 import subprocess
 import sys
 import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -161,8 +163,6 @@ def test_16_bit_grey_png(tmp_path) -> None:
 
 def png_16_bit(path: Path, values: np.ndarray) -> Path:
     """Write (H, W, 3 or 4) uint16 as a PNG, which Pillow cannot do."""
-    import struct
-    import zlib
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -181,6 +181,29 @@ def test_12_bit_colours_in_a_16_bit_png_do_not_come_out_black(tmp_path) -> None:
     image = read_image(png_16_bit(tmp_path / "a.png", values))
     np.testing.assert_array_equal(image.pixels, np.floor(values * (255 / 4095) + 0.5).astype(np.uint8))
     assert image.notes == ("values up to 4095 read as 12-bit, scaled to 8 bits",)
+
+
+def test_exif_behind_the_pixels_of_a_png_counts_too(tmp_path, picture) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    path = saved(tmp_path, "a.png", picture, exif=exif)
+    content = path.read_bytes()
+    start = content.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    path.write_bytes(content[:start] + content[end:-12] + content[start:end] + content[-12:])
+    np.testing.assert_array_equal(read_image(path).pixels, np.rot90(picture, -1))
+    assert image_size(path) == (40, 24)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.bmp", "a.gif"])
+def test_the_size_comes_from_the_header_alone(tmp_path, picture, name) -> None:
+    path = saved(tmp_path, name, np.tile(picture, (20, 20, 1)))
+    content = path.read_bytes()
+    if name != "a.tif":  # whose directory is at the end
+        path.write_bytes(content[: len(content) // 2])
+        with pytest.raises(ImageError):
+            read_image(path)
+    assert image_size(path) == (480, 800)
 
 
 def test_16_bit_png_with_transparency(tmp_path) -> None:

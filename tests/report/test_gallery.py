@@ -203,7 +203,21 @@ def test_failed_inputs_are_named_with_their_reason_and_have_no_picture(tmp_path:
 def test_the_work_of_an_earlier_run_is_shown_too(tmp_path: Path) -> None:
     page = write(tmp_path, image("a", "a.jpg", status="skipped"), image("b", "b.jpg"))
     assert [shown["earlier"] for shown in page.data["images"]] == [True, False]
-    assert re.search(r"kept from an earlier run\s*1", page.text)
+    assert re.search(r"from an earlier run\s*1", page.text)
+
+
+def test_a_run_that_was_stopped_says_what_is_missing(tmp_path: Path) -> None:
+    summary = predictions(image("a", "a.jpg"))["summary"]
+    kept = image("b", "b.jpg", status="kept")
+    page = write(tmp_path, image("a", "a.jpg"), kept, summary=summary | {"skipped": 2, "kept": 3, "remaining": 7})
+    assert re.search(r"from an earlier run\s*5", page.text)
+    assert re.search(r"not reached, the run was stopped\s*7", page.text)
+    assert page.data["images"][1]["earlier"]
+
+
+def test_measured_scores_are_shown_as_percent(tmp_path: Path) -> None:
+    model = predictions()["model"] | {"scores": {"camvid/val cluster miou": 0.241}}
+    assert re.search(r"camvid/val cluster miou\s*24\.1\u202f%", write(tmp_path, image("a", "a.jpg"), model=model).text)
 
 
 def test_the_legend_lists_what_occurs_by_share_and_then_what_does_not(tmp_path: Path) -> None:

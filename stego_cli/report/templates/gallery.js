@@ -154,7 +154,7 @@
   }
 
   function notesOf(image) {
-    const notes = image.earlier ? ["kept from an earlier run", ...image.notes] : image.notes;
+    const notes = image.earlier ? ["from an earlier run", ...image.notes] : image.notes;
     return notes.length ? el("ul", { className: "notes" }, ...notes.map((note) => el("li", {}, note))) : null;
   }
 
