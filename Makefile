@@ -3,13 +3,14 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO ?= demo
+CAMVID ?= ../shared/data/camvid
 # What was installed, from where: the stamp is out of date as soon as either changes.
 STATE := $(shell cat pyproject.toml constraints.txt Makefile 2>/dev/null | cksum | cut -d' ' -f1)-$(CURDIR)
 STAMP := $(VENV)/.stego-installed
 EXTRAS := crf-reference,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quality check format bench embedded golden clean
+.PHONY: help install demo test quality check format embedded clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -31,6 +32,9 @@ demo: install ## segment the sample photographs and say where the pictures are
 
 test: install ## all tests; no network, no GPU, nothing outside the checkout
 	@$(BIN)/python -m pytest -n auto -m 'not quality'
+
+embedded: install ## build the embedded model again (CAMVID=folder with imgs/ and labels/)
+	@$(BIN)/stego fit $(CAMVID) --config configs/fit/embedded.yaml --out stego_cli/assets/embedded.safetensors --overwrite
 
 quality: install ## measure the embedded model on real images (minutes)
 	@$(BIN)/python -m pytest -m quality -s

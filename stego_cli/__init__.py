@@ -9,17 +9,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stego_cli.api import load, predict
     from stego_cli.segmenter import Prediction, Segmenter
 
-try:
-    __version__ = version("stego-cli")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
+__version__ = "0.1.0"
 
 __all__ = ["Prediction", "Segmenter", "__version__", "load", "predict"]
 

@@ -27,6 +27,12 @@ def golden() -> Path:
 
 
 @pytest.fixture(scope="session")
+def whole_set(golden: Path) -> bool:
+    """Whether the golden numbers are the full set: only then must every kind of case be there."""
+    return not golden.is_relative_to(REPOSITORY)
+
+
+@pytest.fixture(scope="session")
 def testdata() -> Path:
     """Root of the real images with labels; tests that need them are skipped where there are none."""
     folder = _shared("STEGO_TESTDATA", "data")

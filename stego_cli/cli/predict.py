@@ -104,7 +104,9 @@ def predict_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     with terminal_report(quiet=quiet) as report:
         result = predict_folder(read, paths, report, dry_run=dry_run)
         for name, reason in result.failed:
-            report.warn(f"skipped {name}: {reason}".replace("\n\nhint: ", "; "))  # a line per image, for grep
+            # An image's error names it already; others, such as an unreadable folder's, do not.
+            said = f"skipped {reason}" if name in reason else f"skipped {name}: {reason}"
+            report.warn(said.replace("\n\nhint: ", "; "))  # a line per image, for grep
     if json:
         print_json(result.to_json())
     else:

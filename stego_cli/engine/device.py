@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import torch
 
 from stego_cli.errors import DeviceError
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+if TYPE_CHECKING:
+    from stego_cli.config.words import Precision
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stego_cli.catalog.models import ModelChoice
     from stego_cli.config.model import LabelSpace, Probe
     from stego_cli.config.predict import PredictConfig
-    from stego_cli.data.inputs import InputImage
+    from stego_cli.data.inputs import Collected
     from stego_cli.progress import Report
 
 
@@ -115,25 +115,28 @@ def predict_folder(
         StegoError: If the whole run cannot go on. Finished images are kept, and the same command continues.
     """
     started = time.perf_counter()
-    images = collect_inputs(paths, exclude=[config.out]).images
+    found = collect_inputs(paths, exclude=[config.out])
     if not dry_run:
         _prepare(config.out)
     run = start_run(config, choose_model(config.model), report)
     ledger = Ledger(config.out, _fingerprint(run), overwrite=config.overwrite, report=report)
-    plan = _plan(run, ledger, images)
+    plan = _plan(run, ledger, found)
+    asked = [input_key(entry.path) for entry in (*found.images, *found.skipped)]
     if dry_run:
-        content = _content(run, ledger, images, plan, started)
+        content = _content(run, ledger, asked, plan, started)
         return PredictResult(config.out, content, planned=[printable(job.image.path) for job in plan.jobs])
     ledger.forget(job.key for job in plan.jobs)
     with ledger:
+        for entry in found.skipped:
+            ledger.add(input_key(entry.path), _failure(entry.path, "", entry.reason))
         for image, name, error in plan.failed:
-            ledger.add(input_key(image.path), _failure(image, name, error))
+            ledger.add(input_key(image.path), _failure(image.path, name, error))
         try:
             for key, record in report.track(_segment(run, plan), "Segmenting images", total=len(plan.jobs)):
                 ledger.add(key, record)
         finally:
             # After Ctrl-C or an error, too, the record says what is finished.
-            content = _content(run, ledger, images, plan, started)
+            content = _content(run, ledger, asked, plan, started)
             ledger.finish(content)
     return PredictResult(config.out, content, write_gallery(config.out, content) if "html" in config.save else None)
 
@@ -187,9 +190,9 @@ def _outputs(run: Run, name: str) -> Outputs:
     return output_paths(name, run.settings.probes, run.config.save)
 
 
-def _plan(run: Run, ledger: Ledger, images: Sequence[InputImage]) -> Plan:
+def _plan(run: Run, ledger: Ledger, found: Collected) -> Plan:
     """Sort the inputs into done, to do, and unreadable."""
-    names = assign_names(images, taken=ledger.names())
+    names = assign_names(found.images, taken=ledger.names())
 
     def is_done(key: str, source: dict[str, int]) -> bool:
         record = ledger.records.get(key)
@@ -200,9 +203,8 @@ def _plan(run: Run, ledger: Ledger, images: Sequence[InputImage]) -> Plan:
         )
 
     # A header takes a fraction of a millisecond, a mask to check a few, so a large folder shows its progress here.
-    tracked = list(images)
     return make_plan(
-        run.report.track(tracked, "Looking at images", total=len(tracked)),
+        run.report.track(found.images, "Looking at images", total=len(found.images)),
         names,
         partial(run.model.view, settings=run.settings),
         is_done,
@@ -274,23 +276,22 @@ def _write(run: Run, job: Job, image: Decoded, answers: Mapping[Probe, Labelled]
 
 
 def _give_up(job: Job, error: ImageError) -> tuple[str, Record]:
-    return job.key, _failure(job.image, job.name, str(error))
+    return job.key, _failure(job.image.path, job.name, str(error))
 
 
-def _failure(image: InputImage, name: str, error: str) -> Record:
-    """Return the record of an image that could not be segmented."""
-    return {"input": input_key(image.path), "name": name, "status": "failed", "notes": [], "error": error}
+def _failure(path: Path, name: str, error: str) -> Record:
+    """Return the record of an input that could not be segmented."""
+    return {"input": input_key(path), "name": name, "status": "failed", "notes": [], "error": error}
 
 
-def _content(run: Run, ledger: Ledger, images: Sequence[InputImage], plan: Plan, started: float) -> dict[str, Any]:
-    """Return the whole record: this run's inputs in their order, then what earlier runs left here."""
-    wanted = [input_key(image.path) for image in images]
-    earlier, asked = set(plan.done), set(wanted)
+def _content(run: Run, ledger: Ledger, asked: Sequence[str], plan: Plan, started: float) -> dict[str, Any]:
+    """Return the whole record: what was asked for in its order, then what earlier runs left here."""
+    earlier, wanted = set(plan.done), set(asked)
     records = [
         ledger.records[key] | ({"status": "skipped"} if key in earlier else {})
-        for key in wanted
+        for key in asked
         if key in ledger.records
     ]
-    kept = [record | {"status": "kept"} for key, record in ledger.records.items() if key not in asked]
-    remaining = len(wanted) - len(records)
+    kept = [record | {"status": "kept"} for key, record in ledger.records.items() if key not in wanted]
+    remaining = len(asked) - len(records)
     return run_content(run.header, [*records, *kept], time.perf_counter() - started, remaining)

@@ -70,7 +70,7 @@ def test_keys_as_the_reference_reads_them(folder: Path) -> None:
         np.testing.assert_allclose(keys.numpy(), expected["kk"], atol=5e-5, rtol=0, err_msg=f"{name} {case}")
 
 
-def test_keys_of_every_head(folder: Path) -> None:
+def test_keys_of_every_head(folder: Path, *, whole_set: bool) -> None:
     images, tried = np.load(folder / "images.npz"), 0
     for name, case in cases(folder):
         expected = np.load(folder / f"{name}_{case}.npz")
@@ -82,10 +82,10 @@ def test_keys_of_every_head(folder: Path) -> None:
         grid = expected["feat"].shape[-2:]
         torch.testing.assert_close(vit(image), head_key_map(per_head[:, :, 1:], grid))
         tried += 1
-    assert tried
+    assert tried or not whole_set
 
 
-def test_position_tables(folder: Path) -> None:
+def test_position_tables(folder: Path, *, whole_set: bool) -> None:
     tried = 0
     for name, case in cases(folder):
         expected = np.load(folder / f"{name}_{case}.npz")
@@ -96,10 +96,10 @@ def test_position_tables(folder: Path) -> None:
         positions = dino_positions(table, (height, width), square_image=height == width)
         np.testing.assert_allclose(positions.numpy(), expected["pos_embed"], atol=2e-5, rtol=0)
         tried += 1
-    assert tried
+    assert tried or not whole_set
 
 
-def test_the_block_before_the_last(folder: Path) -> None:
+def test_the_block_before_the_last(folder: Path, *, whole_set: bool) -> None:
     images, tried = np.load(folder / "images.npz"), 0
     for name, case in cases(folder):
         expected = np.load(folder / f"{name}_{case}.npz")
@@ -108,4 +108,4 @@ def test_the_block_before_the_last(folder: Path) -> None:
         features = backbone(folder, name, block=-2)(torch.from_numpy(images[case]))
         np.testing.assert_allclose(features.numpy(), expected["feat_n2"], atol=5e-5, rtol=0)
         tried += 1
-    assert tried
+    assert tried or not whole_set
