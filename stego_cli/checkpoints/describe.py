@@ -13,7 +13,8 @@ from stego_cli.checkpoints.filetypes import AGAIN, FileType, identify
 from stego_cli.checkpoints.native import CONFIG_KEY, Checkpoint, load_checkpoint, parse_config, read_safetensors
 from stego_cli.checkpoints.plain import harmless
 from stego_cli.checkpoints.released import backbone_hash, convert_content, convert_released, is_released
-from stego_cli.checkpoints.safe_torch import Weights, as_float32, find_weights, read_torch_file
+from stego_cli.checkpoints.safe_torch import Weights, find_weights, read_torch_file
+from stego_cli.checkpoints.storages import as_float32
 from stego_cli.checkpoints.vit_sizes import in_words, vit_sizes
 from stego_cli.errors import CheckpointError
 from stego_cli.files import printable

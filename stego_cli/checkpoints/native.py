@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from stego_cli.checkpoints.filetypes import AGAIN, identify
 from stego_cli.checkpoints.plain import harmless
-from stego_cli.checkpoints.safe_torch import as_float32
+from stego_cli.checkpoints.storages import as_float32
 from stego_cli.config.model import ModelConfig
 from stego_cli.errors import CheckpointError
 from stego_cli.files import atomic_write, printable

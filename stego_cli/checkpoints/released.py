@@ -11,7 +11,8 @@ from torch import Tensor
 from stego_cli import __version__
 from stego_cli.checkpoints.native import Checkpoint
 from stego_cli.checkpoints.plain import harmless, to_plain
-from stego_cli.checkpoints.safe_torch import as_float32, read_torch_file
+from stego_cli.checkpoints.safe_torch import read_torch_file
+from stego_cli.checkpoints.storages import as_float32
 from stego_cli.checkpoints.vit_sizes import in_words, vit_config, vit_sizes
 from stego_cli.config.model import About, DinoConfig, FeatureType, LabelSpace, MethodConfig, ModelConfig, StegoConfig
 from stego_cli.errors import CheckpointError, ConfigError

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from stego_cli.checkpoints.filetypes import AGAIN, identify
 from stego_cli.checkpoints.pickles import ForbiddenNameError
 from stego_cli.checkpoints.plain import harmless
-from stego_cli.checkpoints.storages import read_legacy, read_zip
+from stego_cli.checkpoints.storages import as_float32, read_legacy, read_zip
 from stego_cli.errors import CheckpointError
 from stego_cli.files import printable
 
@@ -114,11 +113,6 @@ def find_weights(values: Any, path: Path) -> Weights:
         )
     dropped += [_full_name(nests, str(key)) for key in inner if key not in tensors]
     return _strip(tensors, nests, dropped)
-
-
-def as_float32(tensor: Tensor) -> Tensor:
-    """Return floating tensors as float32 and all others as they are."""
-    return tensor.to(torch.float32) if tensor.is_floating_point() else tensor
 
 
 def _reason(error: Exception) -> str:

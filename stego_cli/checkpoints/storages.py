@@ -216,3 +216,8 @@ def _storage_id(key: Any) -> tuple[torch.dtype, str, int]:
     if type(count) is not int or count < 0:
         raise ValueError(f"storage {name} declares {count} values")
     return _DTYPES[kind.path], name, count
+
+
+def as_float32(tensor: Tensor) -> Tensor:
+    """Return floating tensors as float32 and all others as they are."""
+    return tensor.to(torch.float32) if tensor.is_floating_point() else tensor

@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING
 
 from stego_cli.data.folders import Entry, FolderReader
 from stego_cli.data.images import IMAGE_SUFFIXES
-from stego_cli.data.output_names import assign_names
 from stego_cli.errors import StegoError
 from stego_cli.files import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-__all__ = ["Collected", "InputImage", "Skipped", "assign_names", "collect_inputs"]
 
 _WILDCARD = re.compile(r"[*?[]")
 _CONVERTIBLE = frozenset({".heic", ".heif", ".avif", ".jp2", ".svg", ".pdf", ".psd", ".dng", ".cr2", ".nef", ".exr"})
@@ -60,6 +57,11 @@ class Collected:
 
     images: tuple[InputImage, ...]
     skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def paths(self) -> list[Path]:
+        """Every path that a result is owed for, the images first."""
+        return [*(image.path for image in self.images), *(entry.path for entry in self.skipped)]
 
 
 def collect_inputs(paths: Sequence[str | Path], exclude: Sequence[Path] = ()) -> Collected:

@@ -5,7 +5,7 @@ Labels never change the clusters. Where there are some, they fit the linear prob
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from stego_cli.data.folder_dataset import read_label_map
 from stego_cli.data.labels import IGNORE_LABEL
+from stego_cli.engine.fit_parts import FitSettings, Probes
 from stego_cli.engine.measure import check_label_size, evaluate_probes, score_probes
 from stego_cli.engine.reading import WorkingImage, as_tensor, working_batches
 from stego_cli.errors import ImageError, StegoError
@@ -21,7 +22,7 @@ from stego_cli.metrics.confusion import ConfusionMatrix
 from stego_cli.metrics.matching import match_clusters
 from stego_cli.probes.cluster import ClusterProbe
 from stego_cli.probes.kmeans import spherical_kmeans
-from stego_cli.probes.linear import LinearProbe, fit_linear_probe
+from stego_cli.probes.linear import fit_linear_probe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,33 +54,6 @@ class LearnsProjection(Protocol):
 
 
 @dataclass(frozen=True)
-class FitSettings:
-    """How a model is fitted.
-
-    Attributes:
-        clusters: Number of clusters K.
-        classes: Number of classes n that labels speak of; labels outside 0 .. n - 1 are ignored.
-        resolution: Shorter side of the images, in pixels, as the backbone sees them.
-        alpha: Inverse temperature of the cluster log-probabilities.
-        seed: Seed of the sampled positions and of the clustering.
-        restarts: Times the clustering starts anew; the tightest result is kept.
-        batch_size: Images that go through the backbone together.
-        mirror: When measuring, average the code over the image and its mirror, as predictions do.
-        device: Where the backbone runs.
-    """
-
-    clusters: int
-    classes: int
-    resolution: int
-    alpha: float = 2.0
-    seed: int = 0
-    restarts: int = 5
-    batch_size: int = 8
-    mirror: bool = True
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-
-@dataclass(frozen=True)
 class Points:
     """Sampled positions of many images.
 
@@ -90,23 +64,6 @@ class Points:
 
     features: Tensor
     labels: Tensor
-
-
-@dataclass(frozen=True)
-class Probes:
-    """What was fitted to the features.
-
-    Attributes:
-        cluster: The cluster probe.
-        linear: The linear probe; None without labels.
-        cluster_to_class: Class of each cluster or -1, shape (K,), by the labels of the training images; None without.
-        mean_similarity: Mean cosine of the sampled points to their centroids; needs no label, higher is better.
-    """
-
-    cluster: ClusterProbe
-    linear: LinearProbe | None
-    cluster_to_class: Tensor | None
-    mean_similarity: float
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from stego_cli.config.model import About, DinoConfig, LabelSpace, ModelConfig
 from stego_cli.data.folder_dataset import LabelledImage, folder_split, has_split
 from stego_cli.data.labels import anonymous_label_space, available_label_spaces, load_label_space
 from stego_cli.engine.device import choose_device
-from stego_cli.engine.fit import FitResult, FitSettings, fit
+from stego_cli.engine.fit import FitResult, fit
+from stego_cli.engine.fit_parts import FitSettings
 from stego_cli.errors import ConfigError, OutputError
 from stego_cli.files import printable
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stego_cli.backbones.base import Backbone
     from stego_cli.crf.base import DenseCrf
     from stego_cli.data.folder_dataset import LabelledImage
-    from stego_cli.engine.fit import FitSettings, Probes
+    from stego_cli.engine.fit_parts import FitSettings, Probes
     from stego_cli.progress import Report
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from stego_cli.catalog.models import choose_model
 from stego_cli.checkpoints.describe import load_any
 from stego_cli.data.images import read_image
-from stego_cli.data.inputs import assign_names, collect_inputs
+from stego_cli.data.inputs import collect_inputs
+from stego_cli.data.output_names import assign_names
 from stego_cli.data.views import apply
 from stego_cli.engine.content import model_facts, run_content, settings_facts, spaces_facts
 from stego_cli.engine.device import autocast_dtype, choose_device
@@ -121,7 +122,7 @@ def predict_folder(
     run = start_run(config, choose_model(config.model), report)
     ledger = Ledger(config.out, _fingerprint(run), overwrite=config.overwrite, report=report)
     plan = _plan(run, ledger, found)
-    asked = [input_key(entry.path) for entry in (*found.images, *found.skipped)]
+    asked = [input_key(path) for path in found.paths]
     if dry_run:
         content = _content(run, ledger, asked, plan, started)
         return PredictResult(config.out, content, planned=[printable(job.image.path) for job in plan.jobs])

@@ -12,7 +12,8 @@ from PIL import Image
 from stego_cli.backbones.base import Backbone
 from stego_cli.backbones.filterbank import Filterbank
 from stego_cli.data.folder_dataset import LabelledImage
-from stego_cli.engine.fit import FitResult, FitSettings, Points, extract_features, fit, fit_probes
+from stego_cli.engine.fit import FitResult, Points, extract_features, fit, fit_probes
+from stego_cli.engine.fit_parts import FitSettings
 from stego_cli.errors import StegoError
 from stego_cli.progress import Silence
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from stego_cli.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from stego_cli.data.folder_dataset import LabelledImage
-from stego_cli.engine.fit import FitSettings, Probes
+from stego_cli.engine.fit_parts import FitSettings, Probes
 from stego_cli.engine.measure import evaluate_probes, score_probes
 from stego_cli.probes.cluster import ClusterProbe
 from stego_cli.probes.linear import LinearProbe
