@@ -41,7 +41,7 @@ def backbone(folder: Path, name: str, feature_type: FeatureType = "feat", block:
 
 def cases(folder: Path) -> list[tuple[str, str]]:
     return [
-        (path.stem, case) for path in sorted(folder.glob("?.json")) for case in json.loads(path.read_text())["cases"]
+        (path.stem, case) for path in sorted(folder.glob("*.json")) for case in json.loads(path.read_text())["cases"]
     ]
 
 
