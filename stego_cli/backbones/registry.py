@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -97,13 +98,12 @@ def _timm_network(name: str) -> nn.Module:
         near = difflib.get_close_matches(name, [*backbone_names(), *timm.list_models("*vit*")], n=3)
         hint = f"did you mean {' or '.join(f'`{other}`' for other in near)}?" if near else "`stego info` lists them"
         raise ConfigError(f"no backbone is called `{name}`\n\nhint: {hint}")
-    try:
-        network: Any = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
-    except (TypeError, RuntimeError) as error:
-        raise ConfigError(f"timm cannot build `{name}` as a vision transformer: {error}") from error
+    network: Any = None
+    with suppress(TypeError, RuntimeError):  # other families do not know the option for any image size
+        network = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
     if not isinstance(network, VisionTransformer | Eva):
         raise ConfigError(
-            f"`{name}` is a {type(network).__name__}, not a vision transformer\n\n"
+            f"`{name}` of timm is not a vision transformer that takes images of any size\n\n"
             f"hint: use one of {', '.join(backbone_names())}, or any `vit_*` of timm"
         )
     return network

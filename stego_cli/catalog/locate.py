@@ -6,31 +6,21 @@ import os
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import yaml
 from pydantic import TypeAdapter
 
-from stego_cli.config.base import Block
+from stego_cli.catalog.entries import CatalogEntry, Kind
 from stego_cli.errors import WeightsError
-
-Kind = Literal["backbones", "models"]
-
-
-class CatalogEntry(Block):
-    """One file that can be downloaded."""
-
-    url: str
-    file: str
-    licence: str
-    about: str = ""
 
 
 @cache
 def catalog() -> dict[Kind, dict[str, CatalogEntry]]:
     """Return the packaged catalog by kind and name."""
-    text = files("stego_cli.catalog").joinpath("weights.yaml").read_text("utf-8")
-    return TypeAdapter(dict[Kind, dict[str, CatalogEntry]]).validate_python(yaml.safe_load(text))
+    folder, reader = files("stego_cli.catalog"), TypeAdapter(dict[str, CatalogEntry])
+    texts: dict[Kind, str] = {kind: folder.joinpath(f"{kind}.yaml").read_text("utf-8") for kind in get_args(Kind)}
+    return {kind: reader.validate_python(yaml.safe_load(text)) for kind, text in texts.items()}
 
 
 def stego_home() -> Path:
@@ -47,13 +37,18 @@ def target(kind: Kind, name: str) -> Path:
     return stego_home() / kind / catalog()[kind][name].file
 
 
+def dataset_folder(name: str) -> Path:
+    """Return the folder that the archives of a dataset are unpacked into."""
+    return stego_home() / "datasets" / name
+
+
 def find_weights(name: str) -> Path:
     """Return the weight file of a backbone on this machine.
 
     A file that `torch.hub` fetched under the same name is used, too.
 
     Raises:
-        WeightsError: If it is not there; names the address and the place to put it.
+        WeightsError: If it is not there; names the command that fetches it, the address and the place.
     """
     return _find("backbones", name)
 
@@ -62,7 +57,7 @@ def find_model(name: str) -> Path:
     """Return the file of a published model on this machine.
 
     Raises:
-        WeightsError: If it is not there; names the address and the place to put it.
+        WeightsError: If it is not there; names the command that fetches it, the address and the place.
     """
     return _find("models", name)
 
@@ -80,5 +75,6 @@ def _find(kind: Kind, name: str) -> Path:
             return path
     raise WeightsError(
         f"the file of `{name}` is not on this machine\n\n"
-        f"hint: fetch {entry.url}\n      and put it at {place} (licence: {entry.licence})"
+        f"hint: run `stego download {kind} {name}` (licence: {entry.licence})\n"
+        f"      or fetch {entry.url}\n      and put it at {place}"
     )

@@ -97,7 +97,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, dtype: torch.dtype | Non
         OutputError: If the file cannot be written.
     """
     stored = {key: _stored(key, tensor, dtype or torch.float32) for key, tensor in checkpoint.tensors.items()}
-    data = save(stored, metadata={"format": "pt", CONFIG_KEY: checkpoint.config.model_dump_json()})
+    # One entry only: the library writes several in an order that changes from run to run.
+    data = save(stored, metadata={CONFIG_KEY: checkpoint.config.model_dump_json()})
     with atomic_write(path) as file:
         file.write(data)
 

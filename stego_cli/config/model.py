@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, NegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, FiniteFloat, NegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from stego_cli.config.base import Block
 
@@ -107,7 +107,7 @@ class About(Block):
     stego_version: str = ""
     backbone_sha256: str = ""
     seed: int | None = None
-    scores: dict[str, float] = Field(
+    scores: dict[str, FiniteFloat] = Field(
         default_factory=dict, description="Measured fractions, such as `camvid/val cluster miou`."
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +133,7 @@ def _checkpoint(config: FitConfig, space: LabelSpace, settings: FitSettings, res
         f"val {name} {measure}": round(value, 6)
         for name, scores in result.scores.items()
         for measure, value in (("miou", scores.miou), ("accuracy", scores.accuracy))
+        if math.isfinite(value)  # no validation pixel has a label that counts
     }
     dataset = config.dataset.resolve().name
     about = {

@@ -45,6 +45,7 @@ class Ledger:
         self.fingerprint = dict(fingerprint)
         self.records: dict[str, Record] = {}
         self._journal: IO[str] | None = None
+        self._overwrite = overwrite
         if not overwrite:
             self._read(report)
 
@@ -53,6 +54,8 @@ class Ledger:
         known: list[dict[str, Any]] = [{"fingerprint": self.fingerprint}]
         known += [{"key": key, "record": record} for key, record in self.records.items()]
         write_text(self.journal_path, "".join(json.dumps(line) + "\n" for line in known))
+        if self._overwrite:  # else a run that is cut off would find the old settings here and refuse to go on
+            self.path.unlink(missing_ok=True)
         try:
             self._journal = self.journal_path.open("a", encoding="utf-8")
         except OSError as error:
@@ -104,8 +107,8 @@ class Ledger:
         for line in self._journal_lines():
             if "fingerprint" in line:
                 self._same(line["fingerprint"])
-            elif line["record"]["status"] != "failed":
-                self.records[line["key"]] = line["record"]
+            elif is_record(line.get("record")) and line["record"]["status"] != "failed":
+                self.records[str(line.get("key"))] = line["record"]
 
     def _finished(self, report: Report) -> dict[str, Any] | None:
         """Read `predictions.json`; None if there is none or it is damaged."""
@@ -116,7 +119,8 @@ class Ledger:
                     f"`{printable(self.path)}` has format {content['format']}, this version knows {FORMAT}\n\n"
                     "hint: choose another folder with --out"
                 )
-            _ = [(record["input"], record["name"], record["status"]) for record in content["images"]]
+            if not all(is_record(record) for record in content["images"]):
+                raise ValueError("its list of images is damaged")
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, OSError) as error:
@@ -136,7 +140,7 @@ class Ledger:
                 lines.append(json.loads(line))
             except ValueError:
                 break
-        return lines
+        return [line for line in lines if isinstance(line, dict)]
 
     def _same(self, other: Mapping[str, Any]) -> None:
         """Refuse to mix results of different models or settings in one folder."""
@@ -151,6 +155,13 @@ class Ledger:
                 + "\n  ".join(different)
                 + "\n\nhint: add --overwrite to replace them, or choose another folder with --out"
             )
+
+
+def is_record(value: Any) -> bool:
+    """Say whether something read from disk is a record that a run can rely on."""
+    if not isinstance(value, dict) or not {"input", "name", "status"} <= value.keys():
+        return False
+    return value["status"] == "failed" or {"height", "width", "source", "shares", "notes"} <= value.keys()
 
 
 def _words(value: Any) -> str:

@@ -103,7 +103,7 @@ def test_a_typo_in_a_name_is_answered() -> None:
 
 
 def test_other_networks_of_timm_are_refused() -> None:
-    with pytest.raises(ConfigError, match="not a vision transformer|cannot build"):
+    with pytest.raises(ConfigError, match="not a vision transformer"):
         build_backbone(VitConfig(name="resnet18"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, get_args
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
@@ -315,8 +317,20 @@ def test_convert_writes_a_model_that_info_calls_sound(call: Call, golden: Path) 
     assert "clusters" in run("info", source).stdout
 
 
-def test_info_ends_with_2_when_a_file_is_not_sound(call: Call, golden: Path) -> None:
-    result = run("info", str(golden / "stego" / "checkpoint" / "hostile.ckpt"))
+def hostile() -> Path:
+    """Write a file that would make a folder if it were unpickled."""
+
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, ("executed",)
+
+    path = Path("hostile.ckpt")
+    torch.save({"state_dict": Bomb()}, path)
+    return path
+
+
+def test_info_ends_with_2_when_a_file_is_not_sound(call: Call) -> None:
+    result = run("info", str(hostile()))
     assert result.exit_code == 2
     assert "problem: " in result.stdout
     assert "next: " in result.stdout
@@ -344,8 +358,8 @@ def test_convert_replaces_when_asked_but_never_its_own_source(call: Call, golden
     assert run("info", "there.safetensors").exit_code == 0
 
 
-def test_convert_refuses_a_hostile_file_and_writes_nothing(call: Call, golden: Path) -> None:
-    result = run("convert", str(golden / "stego" / "checkpoint" / "hostile.ckpt"), "out.safetensors")
+def test_convert_refuses_a_hostile_file_and_writes_nothing(call: Call) -> None:
+    result = run("convert", str(hostile()), "out.safetensors")
     assert result.exit_code == 2
     assert "nothing in the file was executed" in result.stderr
-    assert list(Path().iterdir()) == []
+    assert [path.name for path in Path().iterdir()] == ["hostile.ckpt"]

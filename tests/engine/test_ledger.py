@@ -22,7 +22,8 @@ class Heard(Silence):
 
 
 def record(name: str, status: str = "done") -> dict[str, Any]:
-    return {"input": f"/{name}.jpg", "name": name, "status": status}
+    facts = {} if status == "failed" else {"height": 1, "width": 1, "source": {}, "shares": {}, "notes": []}
+    return {"input": f"/{name}.jpg", "name": name, "status": status, **facts}
 
 
 def opened(out: Path, report: Silence | None = None, **fingerprint: Any) -> Ledger:
@@ -88,3 +89,20 @@ def test_a_record_of_a_later_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / RESULT_NAME).write_text(json.dumps({"format": 99, "images": []}))
     with pytest.raises(OutputError, match="format 99"):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["5", "[]", '{"foo": 1}', '{"key": "/b.jpg", "record": {"status": "done"}}'])
+def test_a_strange_line_of_the_journal_is_passed_over(tmp_path: Path, line: str) -> None:
+    with opened(tmp_path) as ledger:
+        ledger.add("/a.jpg", record("a"))
+    with (tmp_path / JOURNAL_NAME).open("a") as file:
+        file.write(line + "\n")
+    assert opened(tmp_path).names() == {"/a.jpg": "a"}
+
+
+def test_a_run_that_overwrites_and_is_cut_off_can_go_on(tmp_path: Path) -> None:
+    with opened(tmp_path, model="old") as ledger:
+        ledger.finish(content(record("a")))
+    with Ledger(tmp_path, {"model": "new"}, overwrite=True, report=Silence()) as ledger:
+        ledger.add("/b.jpg", record("b"))
+    assert opened(tmp_path, model="new").names() == {"/b.jpg": "b"}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stego_cli.config.model import LabelSpace, ModelConfig, StegoConfig, VitArchitecture, VitConfig
+from stego_cli.config.model import DinoConfig, LabelSpace, ModelConfig, StegoConfig, VitArchitecture, VitConfig
 from stego_cli.methods.stego.head import StegoHead
 from stego_cli.segmenter import Segmenter
 
@@ -71,7 +71,9 @@ def segmenter(folder: Path, index: int) -> tuple[Segmenter, dict[str, Any]]:
                 norm_eps=sizes["ln_eps"],
             ),
         ),
-        method=StegoConfig(code_dim=facts["dim"], projection=facts["projection"]),
+        method=(
+            StegoConfig(code_dim=facts["dim"], projection=facts["projection"]) if facts["projection"] else DinoConfig()
+        ),
         num_clusters=facts["n_classes"] + facts["extra_clusters"],
         label_space=LabelSpace(name="golden", names=names, colours=((0, 0, 0),) * len(names)),
         alpha=facts["alpha"],
