@@ -14,6 +14,9 @@ from stego_cli.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TEMPORARY = ".writing-"
+"""How the names of half-written files begin; readers pass over hidden files."""
+
 _REASONS = {
     errno.ENOSPC: "no space left on the disk",
     errno.EDQUOT: "the disk quota is used up",
@@ -46,7 +49,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     except OSError as error:
         raise output_error(path, error) from error
     temporary = Path(name)

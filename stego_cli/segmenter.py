@@ -16,7 +16,7 @@ from stego_cli.crf.base import seen_by_crf
 from stego_cli.crf.build import build_crf
 from stego_cli.data import views
 from stego_cli.data.labels import anonymous_label_space
-from stego_cli.errors import StegoError
+from stego_cli.errors import CheckpointError, StegoError
 from stego_cli.methods.build import build_method
 from stego_cli.probes.cluster import ClusterProbe
 from stego_cli.probes.linear import LinearProbe
@@ -140,7 +140,14 @@ class Segmenter(nn.Module):
 
         Raises:
             WeightsError: If the tensors are not exactly those that the config asks for.
+            CheckpointError: If one of them holds values that are no finite numbers, which would make every mask noise.
         """
+        for name, tensor in checkpoint.tensors.items():
+            if not bool(tensor.isfinite().all()):
+                raise CheckpointError(
+                    f"`{name}` of the checkpoint holds values that are not finite\n\n"
+                    "hint: fetch or make the model again; its training went astray, or the file is damaged"
+                )
         model = cls(checkpoint.config)
         load_strictly(model, checkpoint.tensors_for_modules(), "the checkpoint")
         freeze(model.backbone)

@@ -1,12 +1,15 @@
 """`stego fit`: a model from a folder of images, by clustering what a backbone sees."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stego_cli.cli import options as o
+from stego_cli.cli.friendly import SOME_SKIPPED
 from stego_cli.cli.terminal import print_json, show, show_shares, terminal_report
+
+if TYPE_CHECKING:
+    from stego_cli.engine.fit_model import FittedModel
 
 Dataset = Annotated[
     str | None,
@@ -16,7 +19,7 @@ Dataset = Annotated[
     ),
 ]
 Out = Annotated[
-    Path | None,
+    str | None,  # not a Path, of which an empty one is the current folder
     typer.Option(
         "--out",
         "-o",
@@ -26,7 +29,7 @@ Out = Annotated[
     ),
 ]
 Weights = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--weights",
         metavar="FILE",
@@ -103,7 +106,14 @@ def fit_command(  # noqa: PLR0913, PLR0917 - one parameter per option
         result = fit_model(read, report)
     if json:
         print_json(result.to_json())
-        return
+    else:
+        show_result(result)
+    if result.skipped:
+        raise typer.Exit(SOME_SKIPPED)
+
+
+def show_result(result: "FittedModel") -> None:
+    """Print where the model is, how good it is, and what to do with it."""
     show(f"model written to {result.checkpoint_path}")
     if result.scores:
         show_shares("scores", result.scores)

@@ -1,5 +1,6 @@
 """How a command ends when something goes wrong: one message and an exit code, or the traceback of our bug."""
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -43,6 +44,21 @@ def show_error(message: str) -> None:
     """Write `error: message` to stderr; the word is red where colours are wanted."""
     label = typer.style("error:", fg="red", bold=True) if colours_wanted(sys.stderr) else "error:"
     typer.echo(f"{label} {plain(message)}", err=True)
+
+
+def open_standard_streams() -> None:
+    """Put the null device where stdin, stdout or stderr was closed, as by `2>&-`.
+
+    Otherwise the next file that is opened takes its number, and what is meant for a person is written into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the system gives the lowest free number, which is this one
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
 
 
 def survive_odd_text() -> None:

@@ -8,6 +8,7 @@ import typer
 from stego_cli.cli import options as o
 from stego_cli.cli.friendly import USER_CAN_FIX
 from stego_cli.cli.terminal import print_json, show, show_facts
+from stego_cli.config.words import BACKBONE_NAMES
 from stego_cli.files import printable
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def environment() -> dict[str, Any]:
         "timm": version("timm"),
         "devices": devices_present(),
         "home": str(stego_home()),
+        "backbones": list(BACKBONE_NAMES),
         "models": [*([EMBEDDED] if embedded_path().is_file() else []), *(name for name, _ in models_present())],
         "extras": {name: find_spec(module) is not None for name, module, _ in EXTRAS},
     }
@@ -85,6 +87,7 @@ def show_environment(facts: dict[str, Any], *, as_json: bool) -> None:
         return
     rows = [(name, facts[name]) for name in ("stego", "python", "torch", "timm")]
     rows += [("devices", ", ".join(facts["devices"])), ("STEGO_HOME", facts["home"])]
+    rows.append(("backbones", f"{', '.join(facts['backbones'])}, or any vit_* of timm"))
     rows.append(("models present", ", ".join(facts["models"]) or "none"))
     for name, _, purpose in EXTRAS:
         missing = f'missing; pip install "stego-cli[{name}]"'

@@ -1,6 +1,5 @@
 """`stego predict`: images in, masks out."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +16,7 @@ Paths = Annotated[
     typer.Argument(metavar="PATHS", help="Image files, folders (with all folders inside) and globs, in any mix."),
 ]
 Out = Annotated[
-    Path | None,
+    str | None,  # not a Path, of which an empty one is the current folder
     typer.Option(
         "--out",
         "-o",

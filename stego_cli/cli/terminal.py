@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from stego_cli.errors import OutputError
 from stego_cli.files import printable
 
 if TYPE_CHECKING:
@@ -59,11 +60,16 @@ def _say(text: str, *, err: bool = False) -> None:
 
     Raises:
         ReaderLeftError: If it is a pipe that nobody reads. A plain BrokenPipeError could come from anywhere.
+        OutputError: If stdout goes to a file that cannot be written, as on a full disk. Words on stderr get lost then:
+            they are no reason to lose the work.
     """
     try:
         typer.echo(text, err=err)
     except BrokenPipeError as error:
         raise ReaderLeftError from error
+    except OSError as error:
+        if not err:
+            raise OutputError(f"cannot write the result to stdout: {error.strerror}") from error
 
 
 class Lines:
@@ -172,7 +178,8 @@ def _bars() -> "Progress":
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.3g}/s" if task.speed else "")
+            # Rich's own speed looks at the last moments only, and jumps where a batch ends at once.
+            return Text(f"{task.completed / task.elapsed:.3g}/s" if task.completed and task.elapsed else "")
 
     class PatientProgress(Progress):
         def get_renderables(self) -> Iterable[RenderableType]:

@@ -28,7 +28,7 @@ class FitConfig(CommandConfig):
         320, description="Shorter side of the images, in pixels.", json_schema_extra={"option": "--res"}
     )
     alpha: PositiveFloat = Field(2.0, description="Inverse temperature of the cluster probabilities that it saves.")
-    seed: NonNegativeInt = Field(0, description="The same seed gives the same model.")
+    seed: NonNegativeInt = Field(0, lt=2**32, description="The same seed gives the same model.")
     restarts: PositiveInt = Field(5, description="Times the clustering starts anew; the tightest result is kept.")
     batch_size: PositiveInt = Field(8, description="Images that go through the backbone together.")
     device: DeviceName = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")

@@ -51,6 +51,11 @@ def folder_split(root: Path, split: str) -> list[LabelledImage]:
         raise StegoError(f"no folder `{printable(root)}`\n\nhint: give a folder of images, or one that holds `imgs/`")
     images, labels = root / "imgs" / split, root / "labels" / split
     if not images.is_dir() and split == "train":
+        if has_split(root, "val"):
+            raise StegoError(
+                f"`{printable(root)}` has `imgs/val` but no `imgs/train`\n\n"
+                "hint: put the images to learn from into `imgs/train`, or all images into `imgs`"
+            )
         images, labels = (root / "imgs", root / "labels") if (root / "imgs").is_dir() else (root, root / "labels")
     if not images.is_dir():
         raise StegoError(

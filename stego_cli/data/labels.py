@@ -78,7 +78,7 @@ def anonymous_label_space(n: int, kind: str = "cluster") -> LabelSpace:
             f"\n\nhint: use at most {MOST_COLOURS} clusters"
         )
     return LabelSpace(
-        name=f"{n} unnamed {kind}s",
+        name=f"{n} unnamed {kind}{'es' if kind.endswith('s') else 's'}",
         names=tuple(f"{kind} {index}" for index in range(n)),
         colours=distinct_colours(n),
     )

@@ -36,19 +36,38 @@ class FittedModel:
         checkpoint_path: The model file.
         checkpoint: What is in it.
         scores: Measured fractions by name, such as `val cluster miou`; empty without labels.
+        skipped: A line for each image or label map that could not be used.
     """
 
     checkpoint_path: Path
     checkpoint: Checkpoint
     scores: dict[str, float]
+    skipped: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return file, config and scores for `--json`."""
         return {
             "checkpoint": printable(self.checkpoint_path),
             "scores": self.scores,
+            "skipped": list(self.skipped),
             "config": self.checkpoint.config.model_dump(mode="json"),
         }
+
+
+class Skipping:
+    """A `Report` that passes everything on and remembers the warnings, each of which names something skipped."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.skipped: list[str] = []
+        self.track = report.track
+        self.note = report.note
+
+    def warn(self, message: str) -> None:
+        """Pass a warning on as one line, for grep."""
+        line = printable(message.replace("\n\nhint: ", "; "))
+        self.skipped.append(line)
+        self.report.warn(line)
 
 
 def fit_model(config: FitConfig, report: Report) -> FittedModel:
@@ -77,10 +96,13 @@ def fit_model(config: FitConfig, report: Report) -> FittedModel:
         batch_size=config.batch_size,
         device=choose_device(config.device),
     )
-    result = fit(backbone, train, validation, settings, report)
+    listener = Skipping(report)
+    result = fit(backbone, train, validation, settings, listener)
+    if labelled and result.probes.linear is None:
+        report.warn(f"no label was from 0 to {len(space) - 1}, so the clusters have no names and nothing was measured")
     checkpoint = _checkpoint(config, space, settings, result)
     save_checkpoint(checkpoint, target)
-    return FittedModel(target, checkpoint, checkpoint.config.about.scores)
+    return FittedModel(target, checkpoint, checkpoint.config.about.scores, tuple(listener.skipped))
 
 
 def _target(config: FitConfig) -> Path:

@@ -26,6 +26,16 @@ JOURNAL_NAME = ".predictions.journal"
 Record = dict[str, Any]
 
 
+def journal_of(out: Path) -> Path:
+    """Return where the journal of a run in `out` is, if one is at work or was killed."""
+    return out / JOURNAL_NAME
+
+
+def has_record(out: Path) -> bool:
+    """Say whether a run has left its record, finished or not, in a folder."""
+    return (out / RESULT_NAME).exists() or journal_of(out).exists()
+
+
 class Ledger:
     """All records of one output folder, by the absolute path of the input.
 
@@ -41,7 +51,7 @@ class Ledger:
 
     def __init__(self, out: Path, fingerprint: Mapping[str, Any], *, overwrite: bool, report: Report) -> None:
         self.path = out / RESULT_NAME
-        self.journal_path = out / JOURNAL_NAME
+        self.journal_path = journal_of(out)
         self.fingerprint = dict(fingerprint)
         self.records: dict[str, Record] = {}
         self._journal: IO[str] | None = None
@@ -102,13 +112,17 @@ class Ledger:
         """Take over what earlier runs wrote: first the finished record, then the journal of an interrupted run."""
         finished = self._finished(report)
         if finished:
-            self._same(finished.get("fingerprint", {}))
-            self.records = {record["input"]: record for record in finished["images"] if record["status"] != "failed"}
-        for line in self._journal_lines():
-            if "fingerprint" in line:
-                self._same(line["fingerprint"])
-            elif is_record(line.get("record")) and line["record"]["status"] != "failed":
-                self.records[str(line.get("key"))] = line["record"]
+            self._take({record["input"]: record for record in finished["images"]}, finished.get("fingerprint"))
+        lines = self._journal_lines()
+        made_with = next((line["fingerprint"] for line in lines if "fingerprint" in line), None)
+        self._take({str(line.get("key")): line["record"] for line in lines if is_record(line.get("record"))}, made_with)
+
+    def _take(self, records: Mapping[str, Record], fingerprint: Any) -> None:
+        """Take over what was finished; where nothing was, the settings it was tried with do not matter."""
+        finished = {key: record for key, record in records.items() if record["status"] != "failed"}
+        if finished:
+            self._same(fingerprint if isinstance(fingerprint, dict) else {})
+        self.records |= finished
 
     def _finished(self, report: Report) -> dict[str, Any] | None:
         """Read `predictions.json`; None if there is none or it is damaged."""
@@ -165,6 +179,6 @@ def is_record(value: Any) -> bool:
 
 
 def _words(value: Any) -> str:
-    return (
-        {None: "none", True: "yes", False: "no"}.get(value, str(value)) if not isinstance(value, dict) else str(value)
-    )
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stego_cli.segmenter import Array, Labelled
 
 Outputs = dict[str, dict[str, str]]
-_PLACES = {"labels": ("labels", "png"), "overlay": ("overlays", "jpg"), "probs": ("probs", "npz")}
+PLACES = {"labels": ("labels", "png"), "overlay": ("overlays", "jpg"), "probs": ("probs", "npz")}
 
 
 def output_paths(name: str, probes: Sequence[Probe], save: Sequence[SaveKind]) -> Outputs:
@@ -37,7 +37,7 @@ def output_paths(name: str, probes: Sequence[Probe], save: Sequence[SaveKind]) -
     return {
         probe: {
             kind: f"{folder}{f'_{probe}' if index else ''}/{name}.{suffix}"
-            for kind, (folder, suffix) in _PLACES.items()
+            for kind, (folder, suffix) in PLACES.items()
             if kind in save
         }
         for index, probe in enumerate(probes)

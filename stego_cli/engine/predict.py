@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stego_cli.catalog.models import choose_model
 from stego_cli.checkpoints.describe import load_any
-from stego_cli.data.images import read_image
 from stego_cli.data.inputs import collect_inputs
 from stego_cli.data.output_names import assign_names
-from stego_cli.data.views import apply
 from stego_cli.engine.content import model_facts, run_content, settings_facts, spaces_facts
 from stego_cli.engine.device import autocast_dtype, choose_device
-from stego_cli.engine.halving import HalvingSegmenter
-from stego_cli.engine.ledger import Ledger, Record
-from stego_cli.engine.outputs import Outputs, are_sound, output_paths, write_outputs
-from stego_cli.engine.plan import Job, Plan, input_key, make_plan
-from stego_cli.engine.threads import executor, read_ahead, write_behind
-from stego_cli.errors import ImageError, StegoError
-from stego_cli.files import output_error, printable
-from stego_cli.report.gallery import write_gallery
-from stego_cli.segmenter import Array, Labelled, Segmenter, Settings, shares
+from stego_cli.engine.ledger import Ledger
+from stego_cli.engine.outputs import are_sound
+from stego_cli.engine.plan import Plan, input_key, make_plan
+from stego_cli.engine.segmenting import Run, failure, outputs_of, segment_images
+from stego_cli.engine.workplace import refuse_to_replace, result_folders, workplace
+from stego_cli.errors import ShapeError, StegoError
+from stego_cli.files import printable
+from stego_cli.report.gallery import GALLERY_NAME, write_gallery
+from stego_cli.segmenter import Segmenter, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from stego_cli.catalog.models import ModelChoice
-    from stego_cli.config.model import LabelSpace, Probe
+    from stego_cli.config.model import Probe
     from stego_cli.config.predict import PredictConfig
     from stego_cli.data.inputs import Collected
     from stego_cli.progress import Report
@@ -77,27 +76,6 @@ class PredictResult:
         return self.content
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """One image in memory: whole, and at working size."""
-
-    pixels: Array
-    working: Array
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Run:
-    """The parts of a run that do not change while it goes on."""
-
-    config: PredictConfig
-    model: Segmenter
-    settings: Settings
-    spaces: Mapping[Probe, LabelSpace]
-    header: Mapping[str, Any]
-    report: Report
-
-
 def predict_folder(
     config: PredictConfig, paths: Sequence[str | Path], report: Report, *, dry_run: bool = False
 ) -> PredictResult:
@@ -116,12 +94,19 @@ def predict_folder(
         StegoError: If the whole run cannot go on. Finished images are kept, and the same command continues.
     """
     started = time.perf_counter()
-    found = collect_inputs(paths, exclude=[config.out])
-    if not dry_run:
-        _prepare(config.out)
-    run = start_run(config, choose_model(config.model), report)
+    found = collect_inputs(paths, exclude=[config.out, *result_folders(config.out)])
+    with nullcontext() if dry_run else workplace(config.out):
+        run = start_run(config, choose_model(config.model), report)
+        return _work(run, found, started, dry_run=dry_run)
+
+
+def _work(run: Run, found: Collected, started: float, *, dry_run: bool) -> PredictResult:
+    """Do what is to do, and keep the record of it."""
+    config, report = run.config, run.report
     ledger = Ledger(config.out, _fingerprint(run), overwrite=config.overwrite, report=report)
     plan = _plan(run, ledger, found)
+    if not config.overwrite:
+        refuse_to_replace(config.out, _files(run, plan))
     asked = [input_key(path) for path in found.paths]
     if dry_run:
         content = _content(run, ledger, asked, plan, started)
@@ -129,11 +114,11 @@ def predict_folder(
     ledger.forget(job.key for job in plan.jobs)
     with ledger:
         for entry in found.skipped:
-            ledger.add(input_key(entry.path), _failure(entry.path, "", entry.reason))
+            ledger.add(input_key(entry.path), failure(entry.path, "", entry.reason))
         for image, name, error in plan.failed:
-            ledger.add(input_key(image.path), _failure(image.path, name, error))
+            ledger.add(input_key(image.path), failure(image.path, name, error))
         try:
-            for key, record in report.track(_segment(run, plan), "Segmenting images", total=len(plan.jobs)):
+            for key, record in report.track(segment_images(run, plan), "Segmenting images", total=len(plan.jobs)):
                 ledger.add(key, record)
         finally:
             # After Ctrl-C or an error, too, the record says what is finished.
@@ -162,6 +147,7 @@ def start_run(config: PredictConfig, choice: ModelChoice, report: Report) -> Run
         crf=config.crf_parameters if config.crf else None,
         autocast=autocast_dtype(config.precision, device, exact=config.protocol == "paper"),
     )
+    _check_resolution(model, settings)
     spaces = {probe: model.label_space(probe) for probe in probes}
     header = {
         "model": model_facts(choice, model.config),
@@ -171,15 +157,20 @@ def start_run(config: PredictConfig, choice: ModelChoice, report: Report) -> Run
     return Run(config, model, settings, spaces, header, report)
 
 
-def _prepare(out: Path) -> None:
-    """Make the output folder and see that it can be written to, before anything long starts."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".stego-can-write"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise output_error(out, error) from error
+def _check_resolution(model: Segmenter, settings: Settings) -> None:
+    """Refuse a crop that is not in whole patches; the native protocol rounds instead.
+
+    Raises:
+        ShapeError: Names sizes that fit.
+    """
+    size, patch = model.resolution(settings), model.backbone.patch_size
+    if settings.protocol == "paper" and size % patch:
+        below = size // patch * patch
+        fits = f"--res {below} or {below + patch}" if below else f"--res {patch}"
+        raise ShapeError(
+            f"the paper protocol crops to {size}x{size}, which is not a multiple of the patch size {patch}\n\n"
+            f"hint: use {fits}, or --protocol native"
+        )
 
 
 def _fingerprint(run: Run) -> dict[str, Any]:
@@ -187,8 +178,13 @@ def _fingerprint(run: Run) -> dict[str, Any]:
     return {"model": run.header["model"]["fingerprint"], **run.header["settings"]}
 
 
-def _outputs(run: Run, name: str) -> Outputs:
-    return output_paths(name, run.settings.probes, run.config.save)
+def _files(run: Run, plan: Plan) -> Iterator[str]:
+    """Yield every file that a plan will write, relative to the output folder."""
+    if "html" in run.config.save:
+        yield GALLERY_NAME
+    for job in plan.jobs:
+        for files in outputs_of(run, job.name).values():
+            yield from files.values()
 
 
 def _plan(run: Run, ledger: Ledger, found: Collected) -> Plan:
@@ -200,7 +196,7 @@ def _plan(run: Run, ledger: Ledger, found: Collected) -> Plan:
         return (
             record is not None
             and record["source"] == source
-            and are_sound(run.config.out, _outputs(run, record["name"]), record["height"], record["width"])
+            and are_sound(run.config.out, outputs_of(run, record["name"]), record["height"], record["width"])
         )
 
     # A header takes a fraction of a millisecond, a mask to check a few, so a large folder shows its progress here.
@@ -210,79 +206,6 @@ def _plan(run: Run, ledger: Ledger, found: Collected) -> Plan:
         partial(run.model.view, settings=run.settings),
         is_done,
     )
-
-
-def _segment(run: Run, plan: Plan) -> Iterator[tuple[str, Record]]:
-    """Segment what is to do and write it; yield each image's record when its files are on disk."""
-    segment = HalvingSegmenter(run.model, run.settings, run.report)
-    with executor(run.config.workers) as pool:
-        batches = read_ahead(plan.batches(run.config.batch_size), partial(_decode, run.config.bands), pool)
-        groups = (_tasks(run, segment, jobs, decoded) for jobs, decoded in batches)
-        yield from write_behind(groups, pool)
-
-
-def _decode(bands: tuple[int, int, int] | None, job: Job) -> Decoded | ImageError:
-    """Read one image and bring it to working size; an error is returned, for the rest of the batch goes on."""
-    try:
-        image = read_image(job.image.path, bands)
-        size = image.pixels.shape[:2]
-        if size != (job.view.input_height, job.view.input_width):
-            raise ImageError("has another size than its header says; the file changed, or is damaged")
-        return Decoded(image.pixels, apply(job.view, image.pixels), image.notes)
-    except ImageError as error:
-        return error
-
-
-def _tasks(
-    run: Run, segment: HalvingSegmenter, jobs: Sequence[Job], decoded: Sequence[Decoded | ImageError]
-) -> list[Callable[[], tuple[str, Record]]]:
-    """Segment one batch and return what remains to do for each of its images: writing, which threads can do."""
-    started = time.perf_counter()
-    good = [(job, image) for job, image in zip(jobs, decoded, strict=True) if isinstance(image, Decoded)]
-    answers = segment([image.working for _, image in good], [job.view for job, _ in good])
-    seconds = (time.perf_counter() - started) / max(len(good), 1)
-    bad = [(job, image) for job, image in zip(jobs, decoded, strict=True) if isinstance(image, ImageError)]
-    bad += [(job, answer) for (job, _), answer in zip(good, answers, strict=True) if isinstance(answer, ImageError)]
-    return [
-        *(partial(_give_up, job, error) for job, error in bad),
-        *(
-            partial(_write, run, job, image, answer, seconds)
-            for (job, image), answer in zip(good, answers, strict=True)
-            if not isinstance(answer, ImageError)
-        ),
-    ]
-
-
-def _write(run: Run, job: Job, image: Decoded, answers: Mapping[Probe, Labelled], seconds: float) -> tuple[str, Record]:
-    """Write one image's files and return its record."""
-    started = time.perf_counter()
-    outputs = _outputs(run, job.name)
-    write_outputs(run.config.out, outputs, image.pixels, answers, run.spaces)
-    return job.key, {
-        "input": job.key,
-        "name": job.name,
-        "status": "done",
-        "height": job.view.input_height,
-        "width": job.view.input_width,
-        "working_size": list(job.view.size),
-        "notes": list(image.notes),
-        "outputs": outputs,
-        "shares": {
-            probe: {name: round(share, 6) for name, share in shares(answer.counts, run.spaces[probe]).items()}
-            for probe, answer in answers.items()
-        },
-        "seconds": round(seconds + time.perf_counter() - started, 4),
-        "source": job.source,
-    }
-
-
-def _give_up(job: Job, error: ImageError) -> tuple[str, Record]:
-    return job.key, _failure(job.image.path, job.name, str(error))
-
-
-def _failure(path: Path, name: str, error: str) -> Record:
-    """Return the record of an input that could not be segmented."""
-    return {"input": input_key(path), "name": name, "status": "failed", "notes": [], "error": error}
 
 
 def _content(run: Run, ledger: Ledger, asked: Sequence[str], plan: Plan, started: float) -> dict[str, Any]:

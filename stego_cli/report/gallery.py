@@ -21,6 +21,8 @@ from stego_cli.report.overlay import LONGEST_SIDE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+GALLERY_NAME = "index.html"
+
 _SETTING_NAMES = {
     "crf": "edges sharpened by a CRF",
     "mirror": "averaged with the mirror image",
@@ -54,7 +56,7 @@ def write_gallery(out: Path, predictions: Mapping[str, Any]) -> Path:
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters["share"] = percent
     page = environment.get_template("gallery.html.j2").render(page_context(out, predictions))
-    target = out / "index.html"
+    target = out / GALLERY_NAME
     write_text(target, page)
     return target
 

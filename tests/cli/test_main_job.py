@@ -123,7 +123,8 @@ def test_the_samples_become_masks_of_their_size_and_a_second_run_skips_them(steg
 
     before = files(out)
     again = stego(*command)
-    assert f"0 images segmented in 0.0 s, {len(samples)} done before" in again.stdout
+    assert again.stdout.startswith("0 images segmented in ")
+    assert f", {len(samples)} done before" in again.stdout
     changed = {name for name, stamp in files(out).items() if before.get(name) != stamp}
     assert changed <= {"predictions.json", "index.html"}
 

@@ -256,7 +256,9 @@ def test_fit_hands_its_options_to_the_engine_and_shows_scores(call: Call, monkey
     def fit_model(config: Any, report: Any) -> Any:
         call.config = config
         scores = {"cluster miou": 0.251}
-        return SimpleNamespace(checkpoint_path=Path("m.safetensors"), scores=scores, to_json=lambda: {"scores": scores})
+        return SimpleNamespace(
+            checkpoint_path=Path("m.safetensors"), scores=scores, skipped=(), to_json=lambda: {"scores": scores}
+        )
 
     engine = ModuleType("stego_cli.engine.fit_model")
     engine.fit_model = fit_model  # type: ignore[attr-defined]
@@ -295,7 +297,7 @@ def test_fit_takes_its_dataset_from_the_project_or_says_how_to_give_it(call: Cal
 def test_info_names_what_is_installed(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEGO_HOME", str(Path("home").absolute()))
     facts = json.loads(run("info", "--json").stdout)
-    assert {"stego", "python", "torch", "timm", "devices", "home", "models", "extras"} == set(facts)
+    assert {"stego", "python", "torch", "timm", "devices", "home", "backbones", "models", "extras"} == set(facts)
     assert "cpu" in facts["devices"]
     assert facts["home"] == str(Path("home").absolute())
     assert facts["models"] == (["embedded"] if embedded_path().is_file() else [])

@@ -112,3 +112,9 @@ def test_a_damaged_label_map_is_named(tmp_path: Path, keep: int) -> None:
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:keep])
     with pytest.raises(ImageError, match=r"cut\.png.* cannot be read"):
         read_label_map(tmp_path / "cut.png")
+
+
+def test_a_dataset_without_images_to_learn_from_is_not_fitted_to_its_validation_images(tmp_path: Path) -> None:
+    touch(tmp_path, "imgs/val/a.png")
+    with pytest.raises(StegoError, match="`imgs/val` but no `imgs/train`"):
+        folder_split(tmp_path, "train")
