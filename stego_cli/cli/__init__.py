@@ -9,6 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from stego_cli.cli import friendly
 from stego_cli.cli.convert import convert_command
+from stego_cli.cli.download import download_command
 from stego_cli.cli.fit import fit_command
 from stego_cli.cli.info import info_command
 from stego_cli.cli.predict import predict_command
@@ -88,10 +89,12 @@ app.command("predict", cls=TidyCommand)(friendly.friendly(predict_command))
 app.command("fit", cls=TidyCommand)(friendly.friendly(fit_command))
 app.command("info", cls=TidyCommand)(friendly.friendly(info_command))
 app.command("convert", cls=TidyCommand)(friendly.friendly(convert_command))
+app.command("download", cls=TidyCommand)(friendly.friendly(download_command))
 
 
 def main() -> None:
     """Run the command line. An error that is ours keeps its traceback and ends with a code of its own."""
+    friendly.open_standard_streams()
     friendly.survive_odd_text()
     try:
         app()
