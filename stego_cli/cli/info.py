@@ -20,7 +20,7 @@ Files = Annotated[
 ]
 
 # Extra (as in `pip install "stego-cli[name]"`), the module that it brings, and what that is for.
-EXTRAS = (("crf-reference", "pydensecrf", "the dense CRF behind --crf"),)
+EXTRAS = (("crf-reference", "pydensecrf", "the reference's dense CRF, to compare ours with"),)
 
 
 def info_command(files: Files = None, json: o.Json = False) -> None:

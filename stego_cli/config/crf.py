@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -20,3 +20,6 @@ class CrfParameters(Block):
     bilateral_weight: Strength = Field(4.0, description="Strength of the kernel on position and colour.")
     bilateral_xy: Strength = Field(67.0, description="Reach of that kernel in position, in pixels.")
     bilateral_rgb: Strength = Field(3.0, description="Reach of that kernel in colour, in levels of 0 to 255.")
+    implementation: Literal["auto", "fast", "reference"] = Field(
+        "auto", description="What computes it: our own (fast), pydensecrf (reference), or the first of them present."
+    )

@@ -57,6 +57,25 @@ def check_image(image: NDArray[np.uint8]) -> None:
         )
 
 
+def check_log_probs(log_probs: NDArray[np.floating]) -> None:
+    """Refuse anything but a stack of finite maps.
+
+    Raises:
+        ShapeError: If `log_probs` is not a stack of maps.
+        StegoError: If it holds NaN or infinity.
+    """
+    if log_probs.ndim != 3 or log_probs.size == 0:
+        raise ShapeError(
+            f"the CRF needs log-probabilities of shape (classes, height, width), got {log_probs.shape}"
+            "\n\nhint: pass one image at a time, without a batch axis"
+        )
+    if not np.isfinite(log_probs).all():
+        raise StegoError(
+            "the log-probabilities hold NaN or infinity, so the CRF cannot weigh the classes"
+            "\n\nhint: run once with --precision fp32; if that does not help, the model file is damaged"
+        )
+
+
 def unary_energy(log_probs: NDArray[np.floating], height: int, width: int) -> NDArray[np.float32]:
     """Return what each class costs each pixel: resized logits through softmax, kept off zero, as -log p.
 
@@ -76,16 +95,7 @@ def unary_energy(log_probs: NDArray[np.floating], height: int, width: int) -> ND
         >>> unary_energy(np.zeros((2, 1, 1)), 1, 1).round(3).ravel()
         array([0.693, 0.693], dtype=float32)
     """
-    if log_probs.ndim != 3 or log_probs.size == 0:
-        raise ShapeError(
-            f"the CRF needs log-probabilities of shape (classes, height, width), got {log_probs.shape}"
-            "\n\nhint: pass one image at a time, without a batch axis"
-        )
-    if not np.isfinite(log_probs).all():
-        raise StegoError(
-            "the log-probabilities hold NaN or infinity, so the CRF cannot weigh the classes"
-            "\n\nhint: run once with --precision fp32; if that does not help, the model file is damaged"
-        )
+    check_log_probs(log_probs)
     logits = resize_bilinear(log_probs.astype(np.float32), height, width)
     logits -= logits.max(axis=0)
     probabilities = np.exp(logits, out=logits)
@@ -104,8 +114,8 @@ def resize_bilinear(maps: NDArray[np.float32], height: int, width: int) -> NDArr
         >>> resize_bilinear(np.array([[[0.0, 1.0]]], dtype=np.float32), 1, 4).ravel()
         array([0.  , 0.25, 0.75, 1.  ], dtype=float32)
     """
-    above, below, down = _neighbours(maps.shape[1], height)
-    left, right, across = _neighbours(maps.shape[2], width)
+    above, below, down = bilinear_neighbours(maps.shape[1], height)
+    left, right, across = bilinear_neighbours(maps.shape[2], width)
     resized = np.empty((len(maps), height, width), dtype=np.float32)
     for one, result in zip(maps, resized, strict=True):  # class by class: the steps between stay small
         tall = one[above] * (1 - down[:, None]) + one[below] * down[:, None]  # (h, w) -> (height, w)
@@ -113,7 +123,7 @@ def resize_bilinear(maps: NDArray[np.float32], height: int, width: int) -> NDArr
     return resized
 
 
-def _neighbours(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+def bilinear_neighbours(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """For each of `new` positions: the two among `old` on either side, and the weight of the second."""
     source = ((np.arange(new, dtype=np.float32) + np.float32(0.5)) * np.float32(old / new) - np.float32(0.5)).clip(0)
     first = np.minimum(source.astype(np.intp), old - 1)

@@ -43,7 +43,8 @@ def settings_facts(config: PredictConfig, settings: Settings, resolution: int) -
     return {
         "protocol": settings.protocol,
         "probe": config.probe,
-        "crf": settings.crf.model_dump() if settings.crf else None,
+        # Both implementations give the same masks, so which one ran does not tell results apart.
+        "crf": settings.crf.model_dump(exclude={"implementation"}) if settings.crf else None,
         "mirror": settings.mirror,
         "resolution": resolution,
         "precision": config.precision,

@@ -22,8 +22,14 @@ def cases(golden: Path) -> dict[str, dict[str, Any]]:
     return {name: case for name, case in known.items() if isinstance(case, dict)}
 
 
-def parameters(case: dict[str, Any], iterations: int) -> CrfParameters:
+@pytest.fixture(params=["fast", "reference"])
+def implementation(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def parameters(case: dict[str, Any], iterations: int, implementation: str) -> CrfParameters:
     return CrfParameters(
+        implementation=implementation,
         iterations=iterations,
         gaussian_weight=case["pos_w"],
         gaussian_xy=case["pos_xy_std"],
@@ -38,8 +44,8 @@ def arrays(golden: Path, name: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def refine(case: dict[str, Any], stored: dict[str, np.ndarray], iterations: int) -> np.ndarray:
-    crf = build_crf(parameters(case, iterations))
+def refine(case: dict[str, Any], stored: dict[str, np.ndarray], iterations: int, implementation: str) -> np.ndarray:
+    crf = build_crf(parameters(case, iterations, implementation))
     (probabilities,) = crf.refine(stored["image_uint8_seen"], [stored["logits"]])
     return probabilities
 
@@ -56,10 +62,12 @@ def test_the_image_shown_to_the_crf_is_equal(golden: Path, cases: dict[str, dict
         np.testing.assert_array_equal(seen, stored["image_uint8_seen"], err_msg=name)
 
 
-def test_probabilities_after_all_iterations(golden: Path, cases: dict[str, dict[str, Any]]) -> None:
+def test_probabilities_after_all_iterations(
+    golden: Path, cases: dict[str, dict[str, Any]], implementation: str
+) -> None:
     for name, case in cases.items():
         stored = arrays(golden, name)
-        found = refine(case, stored, case["max_iter"])
+        found = refine(case, stored, case["max_iter"], implementation)
         assert found.shape == (case["n_classes"], case["height"], case["width"]), name
         stride = case["q_stride"]
         difference = np.abs(found[:, ::stride, ::stride] - stored["q"])
@@ -72,13 +80,13 @@ def test_probabilities_after_all_iterations(golden: Path, cases: dict[str, dict[
         np.testing.assert_allclose(sums, stored["q_class_sums"], atol=1e-5 * case["height"] * case["width"])
 
 
-def test_probabilities_after_one_iteration(golden: Path, cases: dict[str, dict[str, Any]]) -> None:
+def test_probabilities_after_one_iteration(golden: Path, cases: dict[str, dict[str, Any]], implementation: str) -> None:
     checked = 0
     for name, case in cases.items():
         stored = arrays(golden, name)
         if "q_iter1" not in stored:
             continue
-        found = refine(case, stored, 1)[:, ::2, ::2]
+        found = refine(case, stored, 1, implementation)[:, ::2, ::2]
         np.testing.assert_allclose(found, stored["q_iter1"], atol=1e-4, rtol=0, err_msg=name)
         checked += 1
     assert checked
