@@ -113,6 +113,7 @@ def _densecrf() -> Any:
     except ImportError as error:
         raise MissingDependencyError(
             "the CRF needs the package `pydensecrf2`, which is not installed"
-            "\n\nhint: pip install 'stego-cli[crf-reference]', or use the CRF that comes with the tool:\n      --set crf_parameters.implementation=auto"
+            "\n\nhint: pip install 'stego-cli[crf-reference]', or use the tool's own:\n"
+            "      --set crf_parameters.implementation=auto"
         ) from error
     return densecrf
