@@ -27,6 +27,7 @@ def test_crf_parameters_are_those_of_the_reference() -> None:
         "bilateral_weight": 4,
         "bilateral_xy": 67,
         "bilateral_rgb": 3,
+        "implementation": "auto",
     }
 
 
