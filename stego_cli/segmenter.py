@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from stego_cli.backbones.registry import build_backbone
 from stego_cli.backbones.weights import freeze, load_strictly
+from stego_cli.checkpoints.storages import not_finite
 from stego_cli.config.crf import CrfParameters
 from stego_cli.crf.base import seen_by_crf
 from stego_cli.crf.build import build_crf
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from stego_cli.checkpoints.native import Checkpoint
     from stego_cli.config.model import LabelSpace, ModelConfig, Probe
+    from stego_cli.config.words import Protocol
     from stego_cli.crf.base import DenseCrf
     from stego_cli.data.views import View
 
@@ -51,7 +54,7 @@ class Settings:
     """
 
     probes: tuple[Probe, ...] = ("cluster",)
-    protocol: Literal["native", "paper"] = "native"
+    protocol: Protocol = "native"
     mirror: bool = True
     resolution: int | None = None
     crf: CrfParameters | None = None
@@ -142,12 +145,11 @@ class Segmenter(nn.Module):
             WeightsError: If the tensors are not exactly those that the config asks for.
             CheckpointError: If one of them holds values that are no finite numbers, which would make every mask noise.
         """
-        for name, tensor in checkpoint.tensors.items():
-            if not bool(tensor.isfinite().all()):
-                raise CheckpointError(
-                    f"`{name}` of the checkpoint holds values that are not finite\n\n"
-                    "hint: fetch or make the model again; its training went astray, or the file is damaged"
-                )
+        if broken := not_finite(checkpoint.tensors):
+            raise CheckpointError(
+                f"`{broken[0]}` of the checkpoint holds values that are not finite\n\n"
+                "hint: fetch or make the model again; its training went astray, or the file is damaged"
+            )
         model = cls(checkpoint.config)
         load_strictly(model, checkpoint.tensors_for_modules(), "the checkpoint")
         freeze(model.backbone)
@@ -179,6 +181,12 @@ class Segmenter(nn.Module):
                 "colours": space.colours + tuple(spare.colours[cluster] for cluster in unmatched),
             }
         )
+
+    def without_names(self) -> Segmenter:
+        """Return the same model, sharing every part, whose label maps of the cluster probe hold cluster ids."""
+        other = copy.copy(self)
+        other.config = self.config.model_copy(update={"cluster_to_class": None})
+        return other
 
     def view(self, height: int, width: int, settings: Settings) -> View:
         """Return how an image of this size is brought to working size."""
@@ -253,7 +261,7 @@ class Segmenter(nn.Module):
         *,
         probe: Probe = "cluster",
         crf: bool | CrfParameters = False,
-        protocol: Literal["native", "paper"] = "native",
+        protocol: Protocol = "native",
         mirror: bool = True,
         resolution: int | None = None,
     ) -> Prediction:

@@ -11,13 +11,6 @@ from stego_cli.cli.terminal import print_json, show, show_shares, terminal_repor
 if TYPE_CHECKING:
     from stego_cli.engine.fit_model import FittedModel
 
-Dataset = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="DATASET",
-        help="Folder with `imgs/`; `labels/` beside it is optional. (default: `dataset` of stego.yaml)",
-    ),
-]
 Out = Annotated[
     str | None,  # not a Path, of which an empty one is the current folder
     typer.Option(
@@ -26,34 +19,6 @@ Out = Annotated[
         metavar="FILE",
         help="The model file to write. (default: a new one below runs/)",
         rich_help_panel=o.RESULTS,
-    ),
-]
-Weights = Annotated[
-    str | None,
-    typer.Option(
-        "--weights",
-        metavar="FILE",
-        help="Weight file of the backbone. (default: the published one, if it is on this machine)",
-        rich_help_panel=o.MODEL,
-    ),
-]
-LabelSpaceName = Annotated[
-    str | None,
-    typer.Option(
-        "--label-space",
-        metavar="NAME",
-        help="Names and colours of the classes. (default: the dataset's own, if it is a known one)",
-        rich_help_panel=o.MODEL,
-    ),
-]
-Resolution = Annotated[
-    int | None,
-    typer.Option(
-        "--res",
-        "--resolution",
-        metavar="PIXELS",
-        help="Shorter side of the images as the backbone sees them. (default: 320)",
-        rich_help_panel=o.MODEL,
     ),
 ]
 Restarts = Annotated[
@@ -68,19 +33,24 @@ Restarts = Annotated[
 
 
 def fit_command(  # noqa: PLR0913, PLR0917 - one parameter per option
-    dataset: Dataset = None,
+    dataset: o.Dataset = None,
     out: Out = None,
     overwrite: o.Overwrite = None,
     json: o.Json = False,
+    data_dir: o.DataDir = None,
+    crop: o.CropName = None,
+    crop_ratio: o.CropRatio = None,
+    label_space: o.LabelSpaceName = None,
+    bands: o.Bands = None,
     classes: o.Classes = None,
     backbone: o.Backbone = None,
-    weights: Weights = None,
-    label_space: LabelSpaceName = None,
-    resolution: Resolution = None,
+    weights: o.Weights = None,
+    resolution: o.Resolution = None,
     restarts: Restarts = None,
     seed: o.Seed = None,
     device: o.Device = None,
     batch_size: o.BatchSize = None,
+    workers: o.Workers = None,
     config: o.Config = None,
     overrides: o.Overrides = None,
     quiet: o.Quiet = False,
@@ -94,7 +64,8 @@ def fit_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     [bold]Examples[/bold]
 
       stego fit photos/ --classes 8 --out mine.safetensors
-      stego fit camvid/ --backbone dino_vits8 --label-space camvid11
+      stego fit cocostuff27 --crop five --backbone dino_vits8
+      stego fit camvid/ --backbone dino_vits8 --label-space camvid
     """
     typed = dict(locals())
     from stego_cli.config.fit import FitConfig

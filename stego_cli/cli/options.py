@@ -4,12 +4,23 @@ Words are checked by the configs, not here, so that one message lists everything
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import typer
 
-from stego_cli.config.words import BACKBONE_NAMES, DEVICE_NAMES, Precision, ProbeChoice, Protocol, SaveKind
+from stego_cli.config.words import (
+    BACKBONE_NAMES,
+    DATASET_NAMES,
+    DEVICE_NAMES,
+    CropKind,
+    LoaderCrop,
+    Precision,
+    ProbeChoice,
+    Protocol,
+    SaveKind,
+)
 
 if TYPE_CHECKING:
     from stego_cli.config.base import Block
@@ -17,6 +28,7 @@ if TYPE_CHECKING:
     C = TypeVar("C", bound=Block)
 
 RESULTS = "Results"
+DATA = "Data"
 MODEL = "Model"
 QUALITY = "Quality"
 SPEED = "Speed"
@@ -64,6 +76,46 @@ def complete_from(words: Iterable[str]) -> Callable[[str], list[str]]:
     return complete
 
 
+def with_options(**shared: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command, whose last parameter is `**shared`, the options named here before its own, off by default."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in signature(command).parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
+        added = [
+            Parameter(
+                name,
+                Parameter.KEYWORD_ONLY,
+                default=False if get_args(option)[0] is bool else None,
+                annotation=option,
+            )
+            for name, option in shared.items()
+        ]
+        hints = {name: hint for name, hint in command.__annotations__.items() if name in {p.name for p in own}}
+        command.__annotations__ = {**shared, **hints}
+        params = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in (*added, *own)]
+        setattr(command, "__signature__", Signature(params))  # noqa: B010  typing knows no such attribute
+        return command
+
+    return decorate
+
+
+def typed_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was typed, from `locals()` at the start of a command `with_options`.
+
+    Raises:
+        ConfigError: If the argument DATASET and the option --dataset, which mean the same, differ.
+    """
+    typed = {**values["shared"], **{name: value for name, value in values.items() if name != "shared"}}
+    argument, option = typed.get("dataset"), typed.pop("dataset_option", None)
+    if argument is not None and option is not None and argument != option:
+        from stego_cli.errors import ConfigError
+
+        raise ConfigError(
+            f"DATASET is `{argument}`, but --dataset is `{option}`\n\nhint: give one of the two; they mean the same"
+        )
+    return {**typed, "dataset": argument if option is None else option}
+
+
 def complete_save(incomplete: str) -> list[str]:
     """Suggest the next word of a comma list, leaving out what it has."""
     before, comma, last = incomplete.rpartition(",")
@@ -98,6 +150,117 @@ Overwrite = Annotated[
     bool | None,
     typer.Option("--overwrite", help="Redo what is there instead of keeping it.", rich_help_panel=RESULTS),
 ]
+Dataset = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATASET",
+        autocompletion=complete_from(DATASET_NAMES),
+        help=f"A known dataset ({', '.join(DATASET_NAMES)}) or a folder: images in `imgs/train` and `imgs/val` with "
+        "label maps of the same names in `labels/`, or simply images. `dataset` in stego.yaml stands for it. "
+        "(default: cocostuff27)",
+    ),
+]
+DatasetName = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME|DIR",
+        autocompletion=complete_from(DATASET_NAMES),
+        help="The same as the argument DATASET.",
+        rich_help_panel=DATA,
+    ),
+]
+DataDir = Annotated[
+    str | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Folder that known datasets lie in. (default: datasets/ below STEGO_HOME, where `stego download` puts "
+        "them)",
+        rich_help_panel=DATA,
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split", metavar="NAME", help="Which split, such as train or val. (default: train)", rich_help_panel=DATA
+    ),
+]
+Splits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--split",
+        metavar="NAME",
+        help="Which split, such as train or val; may be given several times. (default: all there are)",
+        rich_help_panel=DATA,
+    ),
+]
+CropName = Annotated[
+    str | None,
+    typer.Option(
+        "--crop",
+        metavar="|".join((*get_args(CropKind), "none")),
+        autocompletion=complete_from((*get_args(CropKind), "none")),
+        help="Work on the crops that `stego crop` made of the dataset. (default: none)",
+        rich_help_panel=DATA,
+    ),
+]
+CropRatio = Annotated[
+    float | None,
+    typer.Option(
+        "--crop-ratio",
+        metavar="FRACTION",
+        help="Which crops: their side as a fraction of the image's side. (default: 0.5)",
+        rich_help_panel=DATA,
+    ),
+]
+LabelSpaceName = Annotated[
+    str | None,
+    typer.Option(
+        "--label-space",
+        metavar="NAME",
+        help="Names and colours of the classes. (default: the dataset's own, if it is a known one)",
+        rich_help_panel=DATA,
+    ),
+]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        "--bands",
+        metavar="R,G,B",
+        help="Bands of multi-band images to use as red, green and blue, counted from 1. (default: 1,2,3)",
+        rich_help_panel=DATA,
+    ),
+]
+LoaderCropName = Annotated[
+    str | None,
+    typer.Option(
+        "--loader-crop",
+        metavar="|".join(get_args(LoaderCrop)),
+        autocompletion=complete_from(get_args(LoaderCrop)),
+        help="How an image becomes a square: center cuts its middle out, squash changes its shape. (default: center)",
+        rich_help_panel=DATA,
+    ),
+]
+Resolution = Annotated[
+    int | None,
+    typer.Option(
+        "--res",
+        "--resolution",
+        metavar="PIXELS",
+        help="Shorter side of the images as the backbone sees them. (default: 320)",
+        rich_help_panel=MODEL,
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        help="Weight file of the backbone. (default: the published one, if it is on this machine)",
+        rich_help_panel=MODEL,
+    ),
+]
 ModelName = Annotated[
     str | None,
     typer.Option(
@@ -119,6 +282,37 @@ Backbone = Annotated[
         help="The frozen network below the model: `filterbank` needs no weights; dino_vits8 and others do. "
         "(default: filterbank)",
         rich_help_panel=MODEL,
+    ),
+]
+RunBackbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        metavar="NAME",
+        autocompletion=complete_from(BACKBONE_NAMES),
+        help="The frozen network: dino_vits8 and others, any vision transformer of timm, or `filterbank`, which needs "
+        "no download. Its keys instead of its tokens: --set backbone.feature_type=keys. (default: dino_vits8_300ep)",
+        rich_help_panel=MODEL,
+    ),
+]
+SquareResolution = Annotated[
+    int | None,
+    typer.Option(
+        "--res",
+        "--resolution",
+        metavar="PIXELS",
+        help="Side of the square that the backbone sees. (default: 224)",
+        rich_help_panel=DATA,
+    ),
+]
+ViewProtocol = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        metavar="|".join(get_args(Protocol)),
+        autocompletion=complete_from(get_args(Protocol)),
+        help="How images are resized. paper: to the nearest pixel, as published; native: antialiased. (default: paper)",
+        rich_help_panel=DATA,
     ),
 ]
 Probe = Annotated[
@@ -202,6 +396,15 @@ BatchSize = Annotated[
         rich_help_panel=SPEED,
     ),
 ]
+RunBatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        help="Images that go through the network together; halved by itself when memory runs out. (default: 16)",
+        rich_help_panel=SPEED,
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -211,3 +414,35 @@ Workers = Annotated[
         rich_help_panel=SPEED,
     ),
 ]
+
+# Groups of options for `with_options`.
+DATASET_OPTIONS: dict[str, Any] = {
+    "dataset": Dataset,
+    "dataset_option": DatasetName,
+    "data_dir": DataDir,
+    "crop": CropName,
+    "crop_ratio": CropRatio,
+    "bands": Bands,
+}
+RUN_OPTIONS: dict[str, Any] = {
+    "overwrite": Overwrite,
+    "json": Json,
+    "config": Config,
+    "overrides": Overrides,
+    "quiet": Quiet,
+}
+# What decides what a backbone sees; `stego knn show` finds by it what `stego knn build` made.
+VIEW_OPTIONS: dict[str, Any] = {
+    "split": Split,
+    "backbone": RunBackbone,
+    "resolution": SquareResolution,
+    "loader_crop": LoaderCropName,
+    "protocol": ViewProtocol,
+}
+COMPUTE_OPTIONS: dict[str, Any] = {
+    "weights": Weights,
+    "device": Device,
+    "precision": PrecisionName,
+    "batch_size": RunBatchSize,
+    "workers": Workers,
+}

@@ -4,25 +4,20 @@ from typing import ClassVar, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from stego_cli.config.fields import CommandConfig, Conflict, DeviceName, UserPath, refuse
+from stego_cli.config.data import DataConfig
+from stego_cli.config.fields import Conflict, DeviceName, UserPath, refuse, usable_cores
 from stego_cli.config.model import About, BackboneConfig, FilterbankConfig
 
 
-class FitConfig(CommandConfig):
+class FitConfig(DataConfig):
     """Which images, which backbone, how many classes, and where the model goes."""
 
     section: ClassVar[str] = "fit"
 
-    dataset: UserPath = Field(
-        description="Folder with `imgs/`, and `labels/` if there are any.", json_schema_extra={"option": "DATASET"}
-    )
     backbone: BackboneConfig = FilterbankConfig()
     weights: UserPath | None = Field(None, description="Weight file of the backbone; absent means the catalog's.")
     classes: PositiveInt | None = Field(
         None, description="How many clusters to form; absent means as many as the label space has classes."
-    )
-    label_space: str | None = Field(
-        None, min_length=1, description="Names and colours of the classes; absent means the dataset's own, if known."
     )
     resolution: PositiveInt = Field(
         320, description="Shorter side of the images, in pixels.", json_schema_extra={"option": "--res"}
@@ -31,6 +26,9 @@ class FitConfig(CommandConfig):
     seed: NonNegativeInt = Field(0, lt=2**32, description="The same seed gives the same model.")
     restarts: PositiveInt = Field(5, description="Times the clustering starts anew; the tightest result is kept.")
     batch_size: PositiveInt = Field(8, description="Images that go through the backbone together.")
+    workers: NonNegativeInt = Field(
+        default_factory=lambda: min(4, usable_cores()), description="Threads that read images; 0 does it in between."
+    )
     device: DeviceName = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     out: UserPath | None = Field(None, description="The model file; absent means a new one below `runs/`.")
     overwrite: bool = Field(False, description="Replace the model file if it is there.")

@@ -1,35 +1,36 @@
-"""A model without training: cluster what a backbone sees, name the clusters and measure, all in closed stages.
+"""A model without training: cluster what a backbone sees and name the clusters, all in closed stages.
 
-Labels never change the clusters. Where there are some, they fit the linear probe, name the clusters and measure.
+Labels never change the clusters. Where there are some, they fit the linear probe and name the clusters.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stego_cli.data.folder_dataset import read_label_map
+from stego_cli.data import views
 from stego_cli.data.labels import IGNORE_LABEL
-from stego_cli.engine.fit_parts import FitSettings, Probes
-from stego_cli.engine.measure import check_label_size, evaluate_probes, score_probes
-from stego_cli.engine.reading import WorkingImage, as_tensor, working_batches
-from stego_cli.errors import ImageError, StegoError
+from stego_cli.engine.pieces import InPieces
+from stego_cli.engine.reading import WorkingImage, working_batches
+from stego_cli.errors import DeviceError, ImageError, StegoError
+from stego_cli.files import printable
 from stego_cli.metrics.confusion import ConfusionMatrix
 from stego_cli.metrics.matching import match_clusters
 from stego_cli.probes.cluster import ClusterProbe
 from stego_cli.probes.kmeans import spherical_kmeans
-from stego_cli.probes.linear import fit_linear_probe
+from stego_cli.probes.linear import LinearProbe, fit_linear_probe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stego_cli.backbones.base import Backbone
-    from stego_cli.data.folder_dataset import LabelledImage
-    from stego_cli.metrics.scores import Scores
+    from stego_cli.data.dataset import Dataset
     from stego_cli.progress import Report
 
 MOST_POINTS = 100_000
@@ -54,6 +55,31 @@ class LearnsProjection(Protocol):
 
 
 @dataclass(frozen=True)
+class FitSettings:
+    """How a model is fitted.
+
+    Attributes:
+        clusters: Number of clusters K.
+        classes: Number of classes n that labels speak of; labels outside 0 .. n - 1 are ignored.
+        resolution: Shorter side of the images, in pixels, as the backbone sees them.
+        seed: Seed of the sampled positions and of the clustering.
+        restarts: Times the clustering starts anew; the tightest result is kept.
+        batch_size: Images that go through the backbone together.
+        workers: Threads that read ahead.
+        device: Where the backbone runs.
+    """
+
+    clusters: int
+    classes: int
+    resolution: int
+    seed: int = 0
+    restarts: int = 5
+    batch_size: int = 8
+    workers: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+@dataclass(frozen=True)
 class Points:
     """Sampled positions of many images.
 
@@ -67,36 +93,41 @@ class Points:
 
 
 @dataclass(frozen=True)
+class Probes:
+    """What was fitted to the features.
+
+    Attributes:
+        cluster: The cluster probe.
+        linear: The linear probe; None without labels.
+        cluster_to_class: Class of each cluster or -1, shape (K,), by the labels of the images; None without.
+        mean_similarity: Mean cosine of the sampled points to their centroids; needs no label, higher is better.
+    """
+
+    cluster: ClusterProbe
+    linear: LinearProbe | None
+    cluster_to_class: Tensor | None
+    mean_similarity: float
+
+
+@dataclass(frozen=True)
 class FitResult:
-    """A fitted model, ready to be saved, and how good it is.
+    """A fitted model.
 
     Attributes:
         tensors: Every tensor of the model by its name in a checkpoint (`backbone.*`, `cluster_probe.*`, …).
         probes: The fitted probes.
-        alpha: Inverse temperature of the cluster log-probabilities.
-        scores: On the validation images, by kind: `cluster` (matched to these images' labels, the usual protocol),
-            `cluster_named` (with the names found on the training images), `linear`. Empty without labels.
     """
 
     tensors: dict[str, Tensor]
     probes: Probes
-    alpha: float
-    scores: dict[str, Scores]
 
 
-def fit(
-    backbone: Backbone,
-    train: Sequence[LabelledImage],
-    validation: Sequence[LabelledImage],
-    settings: FitSettings,
-    report: Report,
-) -> FitResult:
-    """Fit cluster probe and, where there are labels, linear probe to the training images, and measure both.
+def fit(backbone: Backbone, dataset: Dataset, settings: FitSettings, report: Report) -> FitResult:
+    """Fit the cluster probe and, where there are labels, the linear probe to a dataset.
 
     Args:
         backbone: Frozen; one that `LearnsProjection` gets its projection set here.
-        train: Images to fit to; label maps are optional.
-        validation: Images to measure on; those without a label map are left out.
+        dataset: Images to fit to; label maps are optional.
         settings: How.
         report: Told about progress and about images that were skipped.
 
@@ -104,36 +135,26 @@ def fit(
         StegoError: If no image can be used, or there are fewer positions than clusters.
     """
     backbone = backbone.eval().to(settings.device)
-    points = extract_features(backbone, train, settings, report)
-    probes = fit_probes(points, settings)
-    scores: dict[str, Scores] = {}
-    if any(image.label_path for image in validation):
-        counts = evaluate_probes(backbone, probes, validation, settings, report)
-        scores = score_probes(counts, probes.cluster_to_class)
-    return FitResult(_tensors(backbone, probes), probes, settings.alpha, scores)
+    probes = fit_probes(extract_features(backbone, dataset, settings, report), settings)
+    return FitResult(_tensors(backbone, probes), probes)
 
 
-@torch.inference_mode()
-def extract_features(
-    backbone: Backbone, images: Sequence[LabelledImage], settings: FitSettings, report: Report
-) -> Points:
+def extract_features(backbone: Backbone, dataset: Dataset, settings: FitSettings, report: Report) -> Points:
     """Sample features and labels at random positions of every image.
 
     A feature between cell centres is interpolated, exactly as it is when maps are upsampled for a prediction. For a
     backbone that `LearnsProjection`, the projection is fitted to the same positions first.
 
     Raises:
-        StegoError: If no image can be used.
+        StegoError: If no image can be used, or memory does not suffice for a single one.
     """
-    raw = backbone.raw_features if isinstance(backbone, LearnsProjection) else backbone
-    per_image = max(1, min(MOST_POINTS_PER_IMAGE, MOST_POINTS // max(len(images), 1)))
+    per_image = max(1, min(MOST_POINTS_PER_IMAGE, MOST_POINTS // max(len(dataset), 1)))
     samples: dict[int, Points] = {}
-    batches = working_batches(
-        images, backbone.patch_size, settings.resolution, settings.batch_size, report, "Reading the training images"
-    )
-    for batch in batches:
-        maps = raw(as_tensor(batch, backbone, settings.device)).float().cpu()
-        for image, features in zip(batch, maps, strict=True):
+    compute = InPieces(partial(_feature_maps, backbone, settings.device), _too_large, report)
+    view = partial(views.native_view, resolution=settings.resolution, patch_size=backbone.patch_size)
+    doing = "Reading the training images"
+    for batch in working_batches(dataset, view, settings.batch_size, settings.workers, report, doing):
+        for image, features in zip(batch, compute(batch), strict=True):
             generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + image.index)
             where = torch.rand(per_image, 2, generator=generator)
             samples[image.index] = Points(_features_at(features, where), _labels_at(image, where, report))
@@ -142,7 +163,9 @@ def extract_features(
     ordered = [samples[index] for index in sorted(samples)]  # batches come by size, images in their own order
     features = torch.cat([points.features for points in ordered])
     labels = torch.cat([points.labels for points in ordered])
-    return Points(_projected(backbone, features) if isinstance(backbone, LearnsProjection) else features, labels)
+    if isinstance(backbone, LearnsProjection):
+        features = _projected(backbone, features, settings.device)
+    return Points(features, labels)
 
 
 def fit_probes(points: Points, settings: FitSettings) -> Probes:
@@ -160,6 +183,22 @@ def fit_probes(points: Points, settings: FitSettings) -> Probes:
     return Probes(cluster, linear, match_clusters(confusion.counts), found.mean_similarity)
 
 
+@torch.inference_mode()
+def _feature_maps(backbone: Backbone, device: torch.device, batch: Sequence[WorkingImage]) -> list[Tensor]:
+    """Return the feature map (C, h, w) of each image, before the projection that a backbone may still learn."""
+    images = views.normalise(np.stack([image.pixels for image in batch]), backbone.mean, backbone.std).to(device)
+    maps = backbone.raw_features(images) if isinstance(backbone, LearnsProjection) else backbone(images)
+    return list(maps.float().cpu())
+
+
+def _too_large(image: WorkingImage) -> Tensor:
+    height, width = image.view.size
+    raise DeviceError(
+        f"there is not enough memory for `{printable(image.name)}` at {height}x{width}, even alone\n\n"
+        "hint: try a smaller --res, or another --device"
+    )
+
+
 def _features_at(features: Tensor, where: Tensor) -> Tensor:
     """Interpolate a map (C, h, w) at positions (N, 2), rows and columns in [0, 1), to (N, C)."""
     grid = where.flip(-1)[None, None] * 2 - 1
@@ -169,23 +208,18 @@ def _features_at(features: Tensor, where: Tensor) -> Tensor:
 
 def _labels_at(image: WorkingImage, where: Tensor, report: Report) -> Tensor:
     """Return the labels at positions (N, 2), rows and columns in [0, 1); `IGNORE_LABEL` without a usable label map."""
-    missing = torch.full((len(where),), IGNORE_LABEL)
-    if image.source.label_path is None:
-        return missing
-    try:
-        labels = read_label_map(image.source.label_path)
-        check_label_size(labels, image)
-    except ImageError as error:
-        report.warn(f"{image.source.path.name} counts as unlabelled: {error}")
-        return missing
-    height, width = labels.shape
-    return torch.from_numpy(labels)[(where[:, 0] * height).long(), (where[:, 1] * width).long()]
+    if isinstance(image.labels, ImageError):
+        report.warn(f"{printable(image.name)} counts as unlabelled: {image.labels}")
+    if not isinstance(image.labels, np.ndarray):
+        return torch.full((len(where),), IGNORE_LABEL)
+    height, width = image.labels.shape
+    return torch.from_numpy(image.labels)[(where[:, 0] * height).long(), (where[:, 1] * width).long()]
 
 
-def _projected(backbone: LearnsProjection, raw: Tensor) -> Tensor:
+def _projected(backbone: LearnsProjection, raw: Tensor, device: torch.device) -> Tensor:
     """Fit the backbone's projection to raw features (N, R) and return them projected, (N, C)."""
     backbone.fit_projection(raw)
-    return backbone.project(raw[:, :, None, None])[:, :, 0, 0]
+    return backbone.project(raw[:, :, None, None].to(device))[:, :, 0, 0].cpu()
 
 
 def _tensors(backbone: Backbone, probes: Probes) -> dict[str, Tensor]:

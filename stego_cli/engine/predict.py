@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from stego_cli.backbones.base import check_image_size
 from stego_cli.catalog.models import choose_model
 from stego_cli.checkpoints.describe import load_any
 from stego_cli.data.inputs import collect_inputs
@@ -19,7 +20,7 @@ from stego_cli.engine.outputs import are_sound
 from stego_cli.engine.plan import Plan, input_key, make_plan
 from stego_cli.engine.segmenting import Run, failure, outputs_of, segment_images
 from stego_cli.engine.workplace import refuse_to_replace, result_folders, workplace
-from stego_cli.errors import ShapeError, StegoError
+from stego_cli.errors import StegoError
 from stego_cli.files import printable
 from stego_cli.report.gallery import GALLERY_NAME, write_gallery
 from stego_cli.segmenter import Segmenter, Settings
@@ -147,7 +148,8 @@ def start_run(config: PredictConfig, choice: ModelChoice, report: Report) -> Run
         crf=config.crf_parameters if config.crf else None,
         autocast=autocast_dtype(config.precision, device, exact=config.protocol == "paper"),
     )
-    _check_resolution(model, settings)
+    if settings.protocol == "paper":  # crops to whole patches or not at all; the native protocol rounds
+        check_image_size(model.resolution(settings), model.resolution(settings), model.backbone.patch_size)
     spaces = {probe: model.label_space(probe) for probe in probes}
     header = {
         "model": model_facts(choice, model.config),
@@ -155,22 +157,6 @@ def start_run(config: PredictConfig, choice: ModelChoice, report: Report) -> Run
         "label_spaces": spaces_facts(spaces),
     }
     return Run(config, model, settings, spaces, header, report)
-
-
-def _check_resolution(model: Segmenter, settings: Settings) -> None:
-    """Refuse a crop that is not in whole patches; the native protocol rounds instead.
-
-    Raises:
-        ShapeError: Names sizes that fit.
-    """
-    size, patch = model.resolution(settings), model.backbone.patch_size
-    if settings.protocol == "paper" and size % patch:
-        below = size // patch * patch
-        fits = f"--res {below} or {below + patch}" if below else f"--res {patch}"
-        raise ShapeError(
-            f"the paper protocol crops to {size}x{size}, which is not a multiple of the patch size {patch}\n\n"
-            f"hint: use {fits}, or --protocol native"
-        )
 
 
 def _fingerprint(run: Run) -> dict[str, Any]:

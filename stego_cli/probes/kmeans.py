@@ -13,17 +13,15 @@ from stego_cli.errors import StegoError
 
 @dataclass(frozen=True)
 class KMeansResult:
-    """The best of several runs of spherical k-means.
+    """What a run of spherical k-means found.
 
     Attributes:
         centroids: Unit vectors, shape (K, D).
         mean_similarity: Mean cosine of the points to their centroids, in [-1, 1]; the objective, higher is better.
-        restart_similarities: The objective that each restart reached, in the order they ran.
     """
 
     centroids: Tensor
     mean_similarity: float
-    restart_similarities: tuple[float, ...]
 
 
 def spherical_kmeans(
@@ -54,9 +52,8 @@ def spherical_kmeans(
         raise StegoError("some codes are not finite numbers\n\nhint: check the images and weights they come from")
     points = functional.normalize(codes.float(), dim=1)
     generator = torch.Generator().manual_seed(seed)
-    runs = [_run(points, _seed_centroids(points, clusters, generator), iterations) for _ in range(max(restarts, 1))]
-    best_centroids, best = max(runs, key=lambda run: run[1])
-    return KMeansResult(best_centroids, best, tuple(similarity for _, similarity in runs))
+    runs = (_run(points, _seed_centroids(points, clusters, generator), iterations) for _ in range(max(restarts, 1)))
+    return max(runs, key=lambda run: run.mean_similarity)
 
 
 def _seed_centroids(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
@@ -76,8 +73,8 @@ def _seed_centroids(points: Tensor, clusters: int, generator: torch.Generator) -
     return points[chosen]
 
 
-def _run(points: Tensor, centroids: Tensor, iterations: int) -> tuple[Tensor, float]:
-    """Alternate assignment and update from the given centroids; return the centroids and the mean similarity."""
+def _run(points: Tensor, centroids: Tensor, iterations: int) -> KMeansResult:
+    """Alternate assignment and update from the given centroids."""
     previous: Tensor | None = None
     for _ in range(iterations):
         similarity, assignment = (points @ centroids.T).max(dim=1)
@@ -85,7 +82,7 @@ def _run(points: Tensor, centroids: Tensor, iterations: int) -> tuple[Tensor, fl
             break
         previous = assignment
         centroids = _update(points, similarity, assignment, len(centroids))
-    return centroids, float((points @ centroids.T).amax(dim=1).double().mean())
+    return KMeansResult(centroids, float((points @ centroids.T).amax(dim=1).double().mean()))
 
 
 def _update(points: Tensor, similarity: Tensor, assignment: Tensor, clusters: int) -> Tensor:

@@ -288,10 +288,13 @@ def test_fit_hands_its_options_to_the_engine_and_shows_scores(call: Call, monkey
     assert json.loads(run("fit", "photos", "--json").stdout) == {"scores": {"cluster miou": 0.251}}
 
 
-def test_fit_takes_its_dataset_from_the_project_or_says_how_to_give_it(call: Call) -> None:
+def test_fit_without_a_dataset_takes_the_default_and_says_how_to_get_it(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEGO_HOME", str(Path("home").absolute()))
     result = run("fit")
     assert result.exit_code == 2
-    assert "give DATASET" in result.stderr
+    assert "stego download datasets cocostuff" in result.stderr
 
 
 def test_info_names_what_is_installed(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

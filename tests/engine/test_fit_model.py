@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import stego_cli
 from stego_cli.checkpoints.native import load_checkpoint
 from stego_cli.config.fit import FitConfig
 from stego_cli.config.load import load_config
+from stego_cli.data.dataset import Dataset
+from stego_cli.data.datasets.build import open_dataset
 from stego_cli.data.labels import load_label_space
+from stego_cli.engine import fit_model as fit_model_module
 from stego_cli.engine.fit_model import FittedModel, fit_model
 from stego_cli.errors import ConfigError, OutputError, StegoError
 from stego_cli.progress import Silence
@@ -69,8 +73,14 @@ Run = Callable[..., FittedModel]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    def call(dataset: Path, report: Silence | None = None, **options: Any) -> FittedModel:
-        given = {"dataset": dataset, "classes": 3, "resolution": 64, "restarts": 2, "out": tmp_path / "m.safetensors"}
+    def call(dataset: Path | str, report: Silence | None = None, **options: Any) -> FittedModel:
+        given = {
+            "dataset": str(dataset),
+            "classes": 3,
+            "resolution": 64,
+            "restarts": 2,
+            "out": tmp_path / "m.safetensors",
+        }
         given |= options
         read = {key: value for key, value in given.items() if value is not None}
         return fit_model(load_config(FitConfig, options=read), report or Silence())
@@ -193,6 +203,15 @@ def test_a_model_is_only_replaced_when_asked(dataset: Path, run: Run, tmp_path: 
     assert load_checkpoint(target).config.num_clusters == 3
 
 
+@pytest.mark.parametrize("name", ["m.txt", "m", "m.ckpt"])
+def test_a_file_that_nothing_would_take_for_a_model_is_refused(
+    dataset: Path, run: Run, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(OutputError, match=r"does not end with .safetensors\n\nhint: use --out .*m\.safetensors"):
+        run(dataset, out=tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
 def test_a_folder_is_no_model_file(dataset: Path, run: Run, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is a folder"):
         run(dataset, out=tmp_path, overwrite=True)
@@ -263,6 +282,31 @@ def test_the_file_says_what_it_is_and_keeps_what_it_was_told(dataset: Path, run:
     assert answer["checkpoint"] == str(fitted.checkpoint_path)
     assert answer["scores"] == fitted.scores
     assert answer["config"]["about"]["title"] == "My bands"
+    assert 0.5 < answer["mean_similarity"] <= 1
+
+
+def test_a_known_dataset_is_taken_by_its_name(run: Run, testdata: Path) -> None:
+    heard = Heard()
+    fitted = run("cocostuff27", heard, data_dir=testdata, classes=None, restarts=1)
+    config = fitted.checkpoint.config
+    assert config.label_space == load_label_space("cocostuff27")
+    assert config.num_clusters == 27
+    assert config.about.trained_on == "cocostuff27"
+    assert fitted.scores.keys() == MEASURED
+    assert any("label space: cocostuff27" in note for note in heard.notes)
+    assert heard.warnings == []
+
+
+def test_what_a_user_should_know_of_a_dataset_is_said_once(
+    dataset: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noted(config: Any, split: str) -> Dataset:
+        return replace(open_dataset(config, split), notes=("half of it is missing", split))
+
+    monkeypatch.setattr(fit_model_module, "open_dataset", noted)
+    heard = Heard()
+    run(dataset, heard)
+    assert heard.notes[:3] == ["half of it is missing", "train", "val"]
 
 
 def test_a_wrong_path_is_explained(run: Run, tmp_path: Path) -> None:

@@ -141,7 +141,6 @@ def test_both_probes_have_their_own_folders(folder: Path, run: Runner) -> None:
 
 
 def test_the_crf_makes_up_its_mind(folder: Path, tiny_model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("pydensecrf")
     sure = []
     for crf in (False, True):
         result = Runner(tiny_model, tmp_path / str(crf))(folder / "0.png", crf=crf, save="labels,probs")

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stego_cli.config.model import DinoConfig, LabelSpace, ModelConfig, StegoConfig, VitArchitecture, VitConfig
+from stego_cli.checkpoints.vit_sizes import vit_sizes
+from stego_cli.config.model import DinoConfig, LabelSpace, ModelConfig, StegoConfig, VitConfig
 from stego_cli.methods.stego.head import StegoHead
 from stego_cli.segmenter import Segmenter
 
@@ -54,23 +55,12 @@ def test_projection_with_recorded_dropout(folder: Path) -> None:
 
 def segmenter(folder: Path, index: int) -> tuple[Segmenter, dict[str, Any]]:
     facts = json.loads((folder / f"eval_forward_{index}.json").read_text())
-    sizes = json.loads((folder.parent / "vit" / f"{facts['arch']}.json").read_text())["arch"]
+    network = load_file(folder.parent / facts["backbone_weights"])
+    told = json.loads((folder.parent / "vit" / f"{facts['arch']}.json").read_text())["arch"]
+    sizes = vit_sizes(network, told["num_heads"]).model_copy(update={"norm_eps": told["ln_eps"]})
     names = tuple(f"class {i}" for i in range(facts["n_classes"]))
     config = ModelConfig(
-        backbone=VitConfig(
-            name="custom",
-            feature_type=facts["feat_type"],
-            architecture=VitArchitecture(
-                patch_size=sizes["patch_size"],
-                width=sizes["embed_dim"],
-                depth=sizes["depth"],
-                heads=sizes["num_heads"],
-                mlp_ratio=sizes["mlp_ratio"],
-                qkv_bias=sizes["qkv_bias"],
-                image_size=sizes["img_size"],
-                norm_eps=sizes["ln_eps"],
-            ),
-        ),
+        backbone=VitConfig(name="custom", feature_type=facts["feat_type"], architecture=sizes),
         method=(
             StegoConfig(code_dim=facts["dim"], projection=facts["projection"]) if facts["projection"] else DinoConfig()
         ),
@@ -79,11 +69,8 @@ def segmenter(folder: Path, index: int) -> tuple[Segmenter, dict[str, Any]]:
         alpha=facts["alpha"],
     )
     model = Segmenter(config)
-    weights = load_file(folder / f"eval_forward_{index}.safetensors")
-    state = {
-        f"backbone.network.{key}": value for key, value in load_file(folder.parent / facts["backbone_weights"]).items()
-    }
-    for key, value in weights.items():
+    state = {f"backbone.network.{key}": value for key, value in network.items()}
+    for key, value in load_file(folder / f"eval_forward_{index}.safetensors").items():
         state |= _ours(key, value)
     model.load_state_dict(state)
     return model.eval(), facts

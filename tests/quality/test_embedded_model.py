@@ -15,7 +15,8 @@ from PIL import Image
 import stego_cli
 from stego_cli.catalog.models import embedded_path
 from stego_cli.checkpoints.native import load_checkpoint
-from stego_cli.data.folder_dataset import folder_split, read_label_map
+from stego_cli.config.fit import FitConfig
+from stego_cli.data.datasets.build import open_dataset
 from stego_cli.metrics.confusion import ConfusionMatrix
 from stego_cli.metrics.matching import match_clusters
 from stego_cli.metrics.scores import Scores, score
@@ -26,13 +27,13 @@ STORED = {"cluster": "cluster", "named": "cluster_named", "linear": "linear"}
 
 def masks_and_labels(camvid: Path, folder: Path) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield every written mask with its label map; both have the size of the image."""
-    images = folder_split(camvid, "val")
-    assert images
-    assert len(list(folder.glob("*.png"))) == len(images)
-    for image in images:
-        assert image.label_path is not None
-        mask = np.asarray(Image.open(folder / f"{image.path.stem}.png")).astype(np.int64)
-        yield torch.from_numpy(mask), torch.from_numpy(read_label_map(image.label_path))
+    images = open_dataset(FitConfig(dataset=str(camvid)), "val")
+    assert len(images) == len(list(folder.glob("*.png"))) > 0
+    for index, sample in enumerate(images.samples):
+        mask = np.asarray(Image.open(folder / f"{sample.image.stem}.png")).astype(np.int64)
+        labels = images.labels(index, mask.shape)
+        assert labels is not None
+        yield torch.from_numpy(mask), torch.from_numpy(labels)
 
 
 def measure(camvid: Path, folder: Path, classes: int) -> ConfusionMatrix:
@@ -95,7 +96,6 @@ def test_the_scores_in_the_model_file_are_those_of_its_masks(scores: dict[str, S
 
 
 def test_the_crf_does_not_harm(camvid: Path, scores: dict[str, Scores], tmp_path: Path) -> None:
-    pytest.importorskip("pydensecrf")
     out = run(camvid, tmp_path / "crf", crf=True)
     cluster = measure(camvid, out / "labels", len(load_checkpoint(embedded_path()).config.label_space)).counts
     sharpened = {"named": score(cluster), "cluster": score(cluster, match_clusters(cluster))}
