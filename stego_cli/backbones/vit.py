@@ -13,7 +13,8 @@ from stego_cli.backbones.positions import dino_positions
 from stego_cli.errors import ShapeError, StegoError
 
 if TYPE_CHECKING:
-    from stego_cli.config.model import FeatureType, VitArchitecture
+    from stego_cli.config.model import VitArchitecture
+    from stego_cli.config.words import FeatureType
 
 # The STEGO reference reads keys as if every network had six heads; see `reference_key_map`.
 REFERENCE_KEY_GROUPS = 6

@@ -7,14 +7,12 @@ import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from stego_cli.checkpoints.filetypes import AGAIN, FileType, identify
 from stego_cli.checkpoints.native import CONFIG_KEY, Checkpoint, load_checkpoint, parse_config, read_safetensors
 from stego_cli.checkpoints.plain import harmless
 from stego_cli.checkpoints.released import backbone_hash, convert_content, convert_released, is_released
 from stego_cli.checkpoints.safe_torch import Weights, find_weights, read_torch_file
-from stego_cli.checkpoints.storages import as_float32
+from stego_cli.checkpoints.storages import as_float32, not_finite
 from stego_cli.checkpoints.vit_sizes import in_words, vit_sizes
 from stego_cli.errors import CheckpointError
 from stego_cli.files import printable
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from stego_cli.config.model import ModelConfig, VitArchitecture
 
 _TORCH = ("torch", "torch-legacy")
-_UNSOUND = ("damaged", "page", "pointer", "empty")
 _SHOWN = 12
 
 
@@ -225,13 +222,14 @@ def _registered(path: Path, sizes: VitArchitecture) -> tuple[list[str], str]:
 
 def _no_model(path: Path, found: FileType, size: tuple[str, str]) -> Description:
     """Describe a file that is no model."""
-    rows = [("content", found.words)]
-    if found.kind == "numpy":
-        rows += _arrays(path)
+    arrays = _arrays(path) if found.kind == "numpy" else []
+    rows = [("content", found.words), *arrays]
     if found.kind != "folder":
         rows.append(size)
-    problems = [f"it is {found.words}"] if found.kind in _UNSOUND else []
-    return Description(f"{printable(path.name)}: not a model file", found.words, rows, problems, found.hint)
+    # Arrays are what they are called; everything else was taken for what it is not.
+    problems = [] if arrays else [f"it is {found.words}"]
+    step = f"{found.hint}; for a dataset: stego info dataset {_typed(path)}" if found.kind == "folder" else found.hint
+    return Description(f"{printable(path.name)}: not a model file", found.words, rows, problems, step)
 
 
 def _arrays(path: Path) -> list[tuple[str, str]]:
@@ -245,7 +243,7 @@ def _arrays(path: Path) -> list[tuple[str, str]]:
 
 def _value_problems(tensors: Mapping[str, Tensor]) -> list[str]:
     """Name tensors with values that are not finite."""
-    broken = [key for key, value in tensors.items() if not bool(torch.isfinite(value).all())]
+    broken = not_finite(tensors)
     return [f"values that are not finite in {', '.join(broken[:_SHOWN])}"] if broken else []
 
 

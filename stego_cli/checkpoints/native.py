@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from stego_cli.checkpoints.filetypes import AGAIN, identify
 from stego_cli.checkpoints.plain import harmless
-from stego_cli.checkpoints.storages import as_float32
+from stego_cli.checkpoints.storages import as_float32, not_finite
 from stego_cli.config.model import ModelConfig
 from stego_cli.errors import CheckpointError
 from stego_cli.files import atomic_write, printable
@@ -96,23 +96,23 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, dtype: torch.dtype | Non
         CheckpointError: If a value is too large for `dtype`, or is not a number.
         OutputError: If the file cannot be written.
     """
-    stored = {key: _stored(key, tensor, dtype or torch.float32) for key, tensor in checkpoint.tensors.items()}
+    wanted = dtype or torch.float32
+    stored = {key: _stored(tensor, wanted) for key, tensor in checkpoint.tensors.items()}
+    if broken := not_finite(stored):
+        raise CheckpointError(
+            f"`{broken[0]}` has values that are not finite as {str(wanted).removeprefix('torch.')}\n\n"
+            "hint: store it as float32, or find out where the training went astray"
+        )
     # One entry only: the library writes several in an order that changes from run to run.
     data = save(stored, metadata={CONFIG_KEY: checkpoint.config.model_dump_json()})
     with atomic_write(path) as file:
         file.write(data)
 
 
-def _stored(key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a copy to write: on the CPU, in one piece, sharing memory with no other tensor."""
     wanted = dtype if tensor.is_floating_point() else tensor.dtype
-    copy = tensor.detach().to("cpu", wanted, copy=True).contiguous()
-    if not bool(torch.isfinite(copy).all()):
-        raise CheckpointError(
-            f"`{key}` has values that are not finite as {str(wanted).removeprefix('torch.')}\n\n"
-            "hint: store it as float32, or find out where the training went astray"
-        )
-    return copy
+    return tensor.detach().to("cpu", wanted, copy=True).contiguous()
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

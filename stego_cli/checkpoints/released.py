@@ -14,7 +14,8 @@ from stego_cli.checkpoints.plain import harmless, to_plain
 from stego_cli.checkpoints.safe_torch import read_torch_file
 from stego_cli.checkpoints.storages import as_float32
 from stego_cli.checkpoints.vit_sizes import in_words, vit_config, vit_sizes
-from stego_cli.config.model import About, DinoConfig, FeatureType, LabelSpace, MethodConfig, ModelConfig, StegoConfig
+from stego_cli.config.model import About, DinoConfig, LabelSpace, MethodConfig, ModelConfig, StegoConfig
+from stego_cli.config.words import FeatureType
 from stego_cli.errors import CheckpointError, ConfigError
 from stego_cli.files import printable
 

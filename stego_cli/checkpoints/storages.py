@@ -14,7 +14,7 @@ from torch import Tensor
 from stego_cli.checkpoints.pickles import Name, read_pickle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 _DTYPES = {
@@ -221,3 +221,13 @@ def _storage_id(key: Any) -> tuple[torch.dtype, str, int]:
 def as_float32(tensor: Tensor) -> Tensor:
     """Return floating tensors as float32 and all others as they are."""
     return tensor.to(torch.float32) if tensor.is_floating_point() else tensor
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the tensors that hold infinities or values that are no numbers.
+
+    Example:
+        >>> not_finite({"a": torch.ones(2), "b": torch.tensor([1.0, math.nan])})
+        ['b']
+    """
+    return [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]

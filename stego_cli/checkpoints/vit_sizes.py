@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from stego_cli.config.model import FeatureType
+    from stego_cli.config.words import FeatureType
 
 # Heads are the one size that tensors do not show. Networks of DINO and DeiT have one per 64 channels.
 _HEADS_BY_TYPE = {"vit_tiny": 3, "vit_small": 6, "vit_base": 12}

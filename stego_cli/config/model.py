@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, FiniteFloat, NegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from stego_cli.config.base import Block
+from stego_cli.config.words import FeatureType
 
 Rgb = tuple[
     Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)]
 ]
-FeatureType = Literal["feat", "KK", "keys"]
 Probe = Literal["cluster", "linear"]
 
 
@@ -44,6 +44,8 @@ class VitConfig(Block):
 
 class FilterbankConfig(Block):
     """The backbone without weights: colour, contrast, gradient orientations and position per cell."""
+
+    name: ClassVar[str] = "filterbank"
 
     kind: Literal["filterbank"] = "filterbank"
     dim: PositiveInt | None = Field(None, description="Channels after its projection; absent keeps all of them.")

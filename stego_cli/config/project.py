@@ -2,14 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import PositiveInt
 
 from stego_cli.config.base import Block
 from stego_cli.config.fields import DeviceName, UserPath
 from stego_cli.config.model import BackboneConfig
-from stego_cli.config.words import Precision
+from stego_cli.config.words import CropKind, Precision
 
 PROJECT_FILE = "stego.yaml"
 Section = dict[str, Any]
@@ -29,13 +29,17 @@ class ProjectConfig(Block):
     model: str | None = None
     device: DeviceName | None = None
     precision: Precision | None = None
-    # A word such as `five` or the settings of the crop command.
-    crop: Any = None
+    crop: CropKind | Literal["none"] | None = None
+    crop_ratio: float | None = None
+    label_space: str | None = None
 
     predict: Section | None = None
     fit: Section | None = None
+    info: Section | None = None
     train: Section | None = None
     eval: Section | None = None
+    crops: Section | None = None
+    features: Section | None = None
     knn: Section | None = None
     ablate: Section | None = None
     download: Section | None = None

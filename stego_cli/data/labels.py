@@ -28,7 +28,7 @@ def load_label_space(name: str) -> LabelSpace:
     """Return a label space that comes with the package.
 
     Class names are unique, so that a legend can be read: where the published list repeats a name, it carries an
-    addition such as `food (stuff)`; `published_names` has the list as published.
+    addition such as `food (stuff)`.
 
     Raises:
         ConfigError: If there is none of that name; suggests the nearest.
@@ -47,17 +47,19 @@ def load_label_space(name: str) -> LabelSpace:
     )
 
 
-def published_names(name: str) -> tuple[str, ...]:
-    """Return the class names as the authors of the label space wrote them; they may repeat.
+def stored_values(name: str) -> tuple[tuple[int, ...], ...]:
+    """Return for each class the values that stand for it in the label files of the dataset as it is published.
+
+    Where a label space does not say, files hold the class ids themselves.
 
     Raises:
         ConfigError: If there is no such label space.
 
     Example:
-        >>> published_names("cocostuff27")[13:16]
-        ('floor', 'food', 'furniture')
+        >>> stored_values("potsdam")
+        ((0, 4), (1, 5), (2, 3))
     """
-    return tuple(entry.get("published", entry["name"]) for entry in _classes(name))
+    return tuple(tuple(entry.get("stored", (index,))) for index, entry in enumerate(_classes(name)))
 
 
 def anonymous_label_space(n: int, kind: str = "cluster") -> LabelSpace:
@@ -91,7 +93,7 @@ def _folder() -> Traversable:
 
 @lru_cache
 def _classes(name: str) -> list[dict[str, Any]]:
-    """Read the classes of one file: each has `name`, `colour` and, where it differs, `published`."""
+    """Read the classes of one file: each has `name` and `colour`, some have `stored`."""
     known = available_label_spaces()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from stego_cli.config.words import LoaderCrop
 
 LONGEST = 4
 """The longer side of a native view is at most this many times the resolution, so that memory stays bounded."""
@@ -85,6 +87,24 @@ def squash_view(height: int, width: int, resolution: int) -> View:
     _check_positive(height, width, resolution)
     size = (resolution, resolution)
     return View(height, width, size, (0, 0, *size), antialias=False)
+
+
+def square_view(height: int, width: int, resolution: int, crop: LoaderCrop, *, antialias: bool) -> View:
+    """Return the view that training and neighbour search use: a square of `resolution`, whatever the image's shape.
+
+    Args:
+        height: Height of the image in pixels.
+        width: Its width.
+        resolution: Side of the square in pixels.
+        crop: `center` cuts the middle out, `squash` changes the shape.
+        antialias: False for the nearest pixel, as the STEGO reference does.
+
+    Example:
+        >>> square_view(360, 480, 224, "center", antialias=True).crop
+        (0, 37, 224, 224)
+    """
+    make = paper_view if crop == "center" else squash_view
+    return replace(make(height, width, resolution), antialias=antialias)
 
 
 def apply(view: View, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

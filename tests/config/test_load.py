@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from stego_cli.config.fit import FitConfig
 from stego_cli.config.load import load_config
@@ -19,6 +20,12 @@ PRESETS = Path(__file__).parents[2] / "configs"
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+class Demanding(FitConfig):
+    """A config with a setting that has no default."""
+
+    dataset: str = Field(json_schema_extra={"option": "DATASET"})
 
 
 def complaint(model: Any = PredictConfig, **layers: Any) -> str:
@@ -71,7 +78,7 @@ def test_shared_keys_that_a_command_does_not_have_are_no_problem_for_it(here: Pa
     project = written("stego.yaml", "dataset: cocostuff27\nclasses: 27\nbackbone: dino_vits8\ntrain: {anything: 1}")
     assert load_config(PredictConfig, project=project) == PredictConfig()
     config = load_config(FitConfig, project=project)
-    assert (config.dataset, config.classes, config.backbone.kind) == (Path("cocostuff27"), 27, "vit")
+    assert (config.dataset, config.classes, config.backbone.kind) == ("cocostuff27", 27, "vit")
 
 
 @pytest.mark.parametrize(
@@ -161,13 +168,13 @@ def test_rules_between_settings_are_checked_even_beside_unknown_keys() -> None:
 
 
 def test_what_is_needed_and_not_given_names_the_way_to_give_it() -> None:
-    text = complaint(FitConfig)
+    text = complaint(Demanding)
     assert "dataset: is needed and was not given; give DATASET" in text
 
 
 def test_an_unreadable_file_hides_neither_other_problems_nor_invents_missing_ones(here: Path) -> None:
     project = written("stego.yaml", "a: [")
-    text = complaint(FitConfig, project=project, options={"seed": -1})
+    text = complaint(Demanding, project=project, options={"seed": -1})
     assert "line 1, column 5" in text
     assert "seed" in text
     assert "needed" not in text
