@@ -1,4 +1,4 @@
-"""`stego info`: what is installed here, or what a file is, in words."""
+"""`stego info`: what is installed here, what a file is, or what is in a dataset, in words."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stego_cli.cli import options as o
-from stego_cli.cli.friendly import USER_CAN_FIX
+from stego_cli.cli.friendly import USER_CAN_FIX, friendly
+from stego_cli.cli.info_dataset import info_dataset_command
 from stego_cli.cli.terminal import print_json, show, show_facts
+from stego_cli.cli.tidy import TidyCommand, TidyGroup
 from stego_cli.config.words import BACKBONE_NAMES
 from stego_cli.files import printable
 
@@ -23,14 +25,52 @@ Files = Annotated[
 EXTRAS = (("crf-reference", "pydensecrf", "the reference's dense CRF, to compare ours with"),)
 
 
-def info_command(files: Files = None, json: o.Json = False) -> None:
-    """Say what is installed here, or what a model file is and whether it is sound. Nothing in a file is executed.
+_TO_COMMAND = "stego_cli.info.to_command"
+
+
+class FilesOrCommand(TidyGroup):
+    """A group that takes file names, unless the first word is the name of one of its commands."""
+
+    allow_interspersed_args = True  # options may follow the files
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read a line of files and options, or leave it to the command that it names.
+
+        Options before the name of the command are meant for it.
+        """
+        place = next((place for place, word in enumerate(args) if not word.startswith("-") or word == "--"), None)
+        if place is not None and args[place] in self.commands:
+            args = [args[place], *args[:place], *args[place + 1 :]]
+            ctx.allow_interspersed_args = False
+            ctx.meta[_TO_COMMAND] = True
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options, and the files as long as the line is not a command's."""
+        params = super().get_params(ctx)
+        return [param for param in params if param.name != "files"] if ctx.meta.get(_TO_COMMAND) else params
+
+
+# Whatever else can be described (an index, a cache) is a further command here.
+info_app = typer.Typer(name="info", cls=FilesOrCommand, rich_markup_mode="rich", subcommand_metavar="")
+info_app.command("dataset", cls=TidyCommand)(friendly(info_dataset_command))
+
+
+@info_app.callback(invoke_without_command=True)
+@friendly
+def info_command(ctx: typer.Context, files: Files = None, json: o.Json = False) -> None:
+    """Say what is installed here, what a model file is and whether it is sound, or what is in a dataset.
+
+    Nothing in a file is executed.
 
     [bold]Examples[/bold]
 
       stego info
       stego info model.safetensors other.ckpt --json
+      stego info dataset my_images/
     """
+    if ctx.invoked_subcommand:
+        return
     if not files:
         show_environment(environment(), as_json=json)
         return
