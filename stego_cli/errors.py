@@ -39,3 +39,7 @@ class DeviceError(StegoError):
 
 class MissingDependencyError(StegoError):
     """An optional package is needed and not installed; names the extra that brings it."""
+
+
+class StaleError(StegoError):
+    """A cache or index was made from something else than what is asked for; names the differences."""
