@@ -14,6 +14,7 @@ settings.load_profile("steady")
 
 # One thread each: the suite runs in parallel, and threads that fight over the cores make it twenty times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 REPOSITORY = Path(__file__).parent.parent
 REQUIRED = os.environ.get("STEGO_REQUIRE_SHARED") == "1"

@@ -61,9 +61,6 @@ class Filterbank(Backbone):
     model; before that it changes nothing. Most channels get a small weight: they hardly move clusters, which go by
     angles, and serve the linear probe, to which the scale of a channel is nothing.
 
-    Args:
-        dim: Number of features after the map, the constant one included; None keeps all.
-
     Attributes:
         projection: Buffer of shape (C, R).
         offset: Buffer of shape (C,).
@@ -73,10 +70,10 @@ class Filterbank(Backbone):
     projection: Tensor
     offset: Tensor
 
-    def __init__(self, dim: int | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
         weights = self._weights()
-        self.channels = dim or len(weights) + 1
+        self.channels = len(weights) + 1
         self.register_buffer("projection", torch.eye(self.channels, len(weights)))
         self.register_buffer("offset", torch.zeros(self.channels))
 
@@ -98,16 +95,12 @@ class Filterbank(Backbone):
     def fit_projection(self, raw: Tensor) -> None:
         """Set the affine map from raw features of many positions, shape (N, R); no label is used.
 
-        Every channel is brought to mean 0 and to the deviation that its group's weight asks for. With `dim`, the
-        principal axes of the result are kept. The last feature is constant.
+        Every channel is brought to mean 0 and to the deviation that its group's weight asks for. The last feature is
+        constant.
         """
         deviation, mean = torch.std_mean(raw.double(), dim=0, correction=0)
         scale = self._weights().to(raw.device) / deviation.clamp(min=1e-6)
         projection = scale.diag()
-        if self.channels <= len(scale):
-            scaled = (raw.double() - mean) * scale
-            axes = torch.linalg.eigh(scaled.T @ scaled).eigenvectors.flip(-1)[:, : self.channels - 1]
-            projection = axes.T @ projection
         constant = mean.new_tensor([_CONSTANT])
         self.projection.copy_(torch.cat([projection, torch.zeros_like(mean)[None]]))
         self.offset.copy_(torch.cat([-(projection @ mean), constant]))

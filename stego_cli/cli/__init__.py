@@ -1,49 +1,22 @@
 """The command line. Nothing here imports torch before a command runs, so that help and completion answer at once."""
 
+import os
 import sys
 import traceback
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from stego_cli.cli import friendly
 from stego_cli.cli.convert import convert_command
+from stego_cli.cli.crop import crop_command
 from stego_cli.cli.download import download_command
+from stego_cli.cli.features import features_app
 from stego_cli.cli.fit import fit_command
-from stego_cli.cli.info import info_command
+from stego_cli.cli.info import info_app
+from stego_cli.cli.knn import knn_app
 from stego_cli.cli.predict import predict_command
-
-
-class TidyCommand(TyperCommand):
-    """A command whose help does not call every flag `<bool>`."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, with nothing to show as the type of a flag."""
-        return _tidy(super().get_params(ctx))
-
-
-class TidyGroup(TyperGroup):
-    """The table of commands, without Typer's detour for flags that were not typed."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Return the options of `stego` itself, with False for flags that were not typed.
-
-        Recent Typer converts an absent flag (None) through pydantic, whose import takes longer than all of `--help`.
-        """
-        params = _tidy(super().get_params(ctx))
-        for param in params:
-            if param.is_flag and param.default is None:
-                param.default = False
-        return params
-
-
-def _tidy(params: list[Any]) -> list[Any]:
-    for param in params:
-        if getattr(param, "is_flag", False) and param.metavar is None:
-            param.metavar = ""
-    return params
-
+from stego_cli.cli.tidy import TidyCommand, TidyGroup
 
 app = typer.Typer(
     name="stego",
@@ -87,13 +60,19 @@ def stego(
 
 app.command("predict", cls=TidyCommand)(friendly.friendly(predict_command))
 app.command("fit", cls=TidyCommand)(friendly.friendly(fit_command))
-app.command("info", cls=TidyCommand)(friendly.friendly(info_command))
+app.add_typer(info_app)
 app.command("convert", cls=TidyCommand)(friendly.friendly(convert_command))
+app.command("crop", cls=TidyCommand)(friendly.friendly(crop_command))
 app.command("download", cls=TidyCommand)(friendly.friendly(download_command))
+app.add_typer(features_app)
+app.add_typer(knn_app)
 
 
 def main() -> None:
     """Run the command line. An error that is ours keeps its traceback and ends with a code of its own."""
+    # Threads of OpenMP that spin while they wait slow everything down, up to seventy times, on a machine that is busy
+    # with other work; read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     friendly.open_standard_streams()
     friendly.survive_odd_text()
     try:

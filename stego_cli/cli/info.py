@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 Files = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="FILE", help="Model files to describe. (default: what is installed on this machine)"),
+    typer.Argument(
+        metavar="FILE", help="What to describe: models, neighbour indexes, folders of features. (default: this machine)"
+    ),
 ]
 
 # Extra (as in `pip install "stego-cli[name]"`), the module that it brings, and what that is for.
@@ -51,7 +53,6 @@ class FilesOrCommand(TidyGroup):
         return [param for param in params if param.name != "files"] if ctx.meta.get(_TO_COMMAND) else params
 
 
-# Whatever else can be described (an index, a cache) is a further command here.
 info_app = typer.Typer(name="info", cls=FilesOrCommand, rich_markup_mode="rich", subcommand_metavar="")
 info_app.command("dataset", cls=TidyCommand)(friendly(info_dataset_command))
 
@@ -59,7 +60,9 @@ info_app.command("dataset", cls=TidyCommand)(friendly(info_dataset_command))
 @info_app.callback(invoke_without_command=True)
 @friendly
 def info_command(ctx: typer.Context, files: Files = None, json: o.Json = False) -> None:
-    """Say what is installed here, what a model file is and whether it is sound, or what is in a dataset.
+    """Say what is installed here, what a file is and whether it is sound, or what is in a dataset.
+
+    Files are models, neighbour indexes and folders of features.
 
     Nothing in a file is executed.
 
@@ -74,9 +77,9 @@ def info_command(ctx: typer.Context, files: Files = None, json: o.Json = False) 
     if not files:
         show_environment(environment(), as_json=json)
         return
-    from stego_cli.checkpoints.describe import describe_checkpoint
+    from stego_cli.engine.describe import describe_path
 
-    found = [(printable(path), describe_checkpoint(path)) for path in files]
+    found = [(printable(path), describe_path(path)) for path in files]
     if json:
         print_json({"files": [{"file": name, **description.as_dict()} for name, description in found]})
     else:

@@ -1,6 +1,7 @@
 """What commands show: progress and notes on stderr, results on stdout. Rich is loaded only when something is drawn."""
 
 import json
+import math
 import os
 import sys
 import time
@@ -14,7 +15,7 @@ from stego_cli.errors import OutputError
 from stego_cli.files import printable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from stego_cli.progress import Report
 
@@ -83,6 +84,7 @@ class Lines:
     def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self.quiet = quiet
         self.clock = clock
+        self._losses_said = -math.inf
 
     def track(self, items: Iterable[T], doing: str, total: int) -> Iterator[T]:
         """Yield `items`; say how far it is every `EVERY` seconds, and at the end of anything that lasted."""
@@ -107,6 +109,13 @@ class Lines:
         label = typer.style("warning:", fg="yellow", bold=True) if colours_wanted(sys.stderr) else "warning:"
         self._write(f"{label} {plain(message)}")
 
+    def losses(self, step: int, values: Mapping[str, float]) -> None:
+        """Write the loss terms every `EVERY` seconds."""
+        now = self.clock()
+        if now - self._losses_said >= EVERY:
+            self._losses_said = now
+            self.note(f"step {step}: {_losses_in_words(values)}")
+
     def _write(self, line: str) -> None:
         _say(line, err=True)
 
@@ -126,11 +135,13 @@ class Bars(Lines):
     def __init__(self, progress: "Progress") -> None:
         super().__init__()
         self.progress = progress
+        self._tasks: list[tuple[TaskID, str]] = []  # those that are running, the innermost last
 
     def track(self, items: Iterable[T], doing: str, total: int) -> Iterator[T]:
         """Yield `items` while a bar shows how far it is, how fast, and how long it still takes."""
         started = self.clock()
         task = self.progress.add_task(plain(doing), total=total)
+        self._tasks.append((task, doing))
         count = 0
         try:
             for item in items:
@@ -139,13 +150,23 @@ class Bars(Lines):
                 self.progress.advance(task)
         finally:
             self.progress.remove_task(task)
+            self._tasks.remove((task, doing))
         self._say_finished(doing, count, self.clock() - started)
+
+    def losses(self, step: int, values: Mapping[str, float]) -> None:  # noqa: ARG002 - the bar shows the step
+        """Show the loss terms beside the name of what is running."""
+        for task, doing in self._tasks[-1:]:
+            self.progress.update(task, description=plain(f"{doing} ({_losses_in_words(values)})"))
 
     def _write(self, line: str) -> None:
         from rich.text import Text
 
         # Printed by rich, so that the bar moves down instead of being torn.
         self.progress.console.print(Text.from_ansi(line), soft_wrap=True)
+
+
+def _losses_in_words(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
 
 
 @contextmanager
@@ -203,6 +224,18 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def size_in_words(size: int | None) -> str:
+    """Return a file size as people say it.
+
+    Example:
+        >>> size_in_words(241_000_000), size_in_words(11_000_000_000), size_in_words(None)
+        ('241 MB', '11.0 GB', 'unknown')
+    """
+    if size is None:
+        return "unknown"
+    return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.0f} MB"
 
 
 def show(text: str = "") -> None:

@@ -48,7 +48,6 @@ class FilterbankConfig(Block):
     name: ClassVar[str] = "filterbank"
 
     kind: Literal["filterbank"] = "filterbank"
-    dim: PositiveInt | None = Field(None, description="Channels after its projection; absent keeps all of them.")
 
 
 def _by_name(value: Any) -> Any:

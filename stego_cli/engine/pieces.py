@@ -60,6 +60,6 @@ class InPieces(Generic[A, B]):
                 raise
         # Outside the handler, so that the failed attempt's frames, and the memory they hold, are gone.
         gc.collect()
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return None

@@ -26,7 +26,7 @@ def test_a_config_is_built_into_its_backbone() -> None:
     sizes = VitArchitecture(patch_size=4, width=12, depth=1, heads=2, image_size=8)
     vit = build_backbone(VitConfig(name="home-made", architecture=sizes))
     assert (vit.patch_size, vit.channels) == (4, 12)
-    assert build_backbone(FilterbankConfig(dim=5)).channels == 5
+    assert build_backbone(FilterbankConfig()).patch_size == 8
 
 
 @pytest.mark.parametrize(
