@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, assert_never, cast
 
 from stego_cli.errors import WeightsError
 from stego_cli.files import printable
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from stego_cli.backbones.base import Backbone
+    from stego_cli.backbones.registry import BackboneRow
     from stego_cli.config.model import BackboneConfig
 
 SHOWN = 6
@@ -51,7 +52,8 @@ def load_backbone(config: BackboneConfig, weights: Path | None = None) -> Backbo
 
     Args:
         config: Which backbone.
-        weights: A weight file; by default the one of the catalog, under `STEGO_HOME`.
+        weights: A weight file, or a model whose backbone is taken; by default the catalog's file under `STEGO_HOME`.
+            The filter bank takes the scales of its channels from the embedded model by default.
 
     Returns:
         The backbone, frozen and in evaluation mode.
@@ -64,8 +66,8 @@ def load_backbone(config: BackboneConfig, weights: Path | None = None) -> Backbo
     backbone = build_backbone(config)
     if config.kind == "vit":
         _fill(backbone, config.name, weights)
-    elif weights is not None:
-        raise WeightsError("the backbone `filterbank` has no weights\n\nhint: leave out --weights")
+    else:
+        _fill_filterbank(backbone, weights)
     return freeze(backbone)
 
 
@@ -85,7 +87,40 @@ def _fill(backbone: Backbone, name: str, weights: Path | None) -> None:
     if weights is None and row is None:
         return load_strictly(network, _from_hub(name), f"timm's `{name}`")
     path = weights if weights is not None else find_weights(cast("str", row and row.weights))
-    return load_strictly(network, read_tensors(path), f"`{printable(path)}`")
+    tensors = read_tensors(path)
+    return load_strictly(network, owners_layout(row, tensors) if row else tensors, f"`{printable(path)}`")
+
+
+def owners_layout(row: BackboneRow, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the tensors of a registered network, as its owners name them, the names that they have here.
+
+    Tensors that have our names already, as in our own checkpoints, keep them.
+
+    Raises:
+        WeightsError: If they show that the network is another one.
+    """
+    from stego_cli.backbones.layouts import from_dino, from_dinov2, from_dinov3
+
+    match row.family:
+        case "dino" | "msn":
+            return from_dino(tensors)
+        case "dinov2":
+            return from_dinov2(tensors)
+        case "dinov3":
+            return from_dinov3(tensors)
+        case _:
+            assert_never(row.family)
+
+
+def _fill_filterbank(backbone: Backbone, model: Path | None) -> None:
+    """Take the scales of the channels from a model; they were fitted to its images, without labels."""
+    from stego_cli.catalog.models import embedded_path
+    from stego_cli.checkpoints.native import load_checkpoint
+
+    path = model or embedded_path()
+    tensors = load_checkpoint(path).tensors
+    own = {key.removeprefix("backbone."): value for key, value in tensors.items() if key.startswith("backbone.")}
+    load_strictly(backbone, own, f"the backbone of `{printable(path)}`")
 
 
 def _from_hub(name: str) -> Mapping[str, Tensor]:

@@ -44,10 +44,9 @@ def verify(path: Path, file: CatalogFile, key: str) -> str:
     if file.size is not None and size != file.size:
         raise DownloadError(f"`{file.file}` has {size} bytes, the published file has {file.size}")
     sha256 = digest(path, "sha256")
-    if file.sha256 and sha256 != file.sha256:
-        raise DownloadError(f"`{file.file}` has sha256 {sha256}, the published one is {file.sha256}")
-    if file.md5 and (md5 := digest(path, "md5")) != file.md5:
-        raise DownloadError(f"`{file.file}` has md5 {md5}, the published one is {file.md5}")
+    _compare(file, "sha256", sha256, file.sha256, file.sha256_prefix)
+    if file.md5 or file.md5_prefix:
+        _compare(file, "md5", digest(path, "md5"), file.md5, file.md5_prefix)
     with _LOCK:
         known = _recorded()
         before = known.get(key, {}).get("sha256")
@@ -60,6 +59,18 @@ def verify(path: Path, file: CatalogFile, key: str) -> str:
             known[key] = {"sha256": sha256, "size": size, "url": file.url}
             write_text(checksums_path(), json.dumps(known, indent=2, sort_keys=True) + "\n")
     return sha256
+
+
+def _compare(file: CatalogFile, name: str, found: str, whole: str | None, prefix: str | None) -> None:
+    """Compare a checksum with what is published of it, all of it or its first digits.
+
+    Raises:
+        DownloadError: If they differ.
+    """
+    if whole and found != whole:
+        raise DownloadError(f"`{file.file}` has {name} {found}, the published one is {whole}")
+    if prefix and not found.startswith(prefix):
+        raise DownloadError(f"`{file.file}` has {name} {found}, the published one begins with {prefix}")
 
 
 def digest(path: Path, name: str) -> str:

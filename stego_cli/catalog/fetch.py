@@ -7,9 +7,8 @@ import json
 import math
 import shutil
 import threading
-import urllib.request
 from dataclasses import asdict, dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 
 from stego_cli.catalog.failures import (
@@ -24,6 +23,7 @@ from stego_cli.catalog.failures import (
     is_offline,
 )
 from stego_cli.catalog.formats import HEAD, head_problem
+from stego_cli.catalog.servers import ask
 from stego_cli.catalog.versions import Version, first_byte, retry_after, total_of, version_of
 from stego_cli.files import write_text
 from stego_cli.progress import Report, Silence
@@ -59,18 +59,6 @@ class Policy:
     sleep: Callable[[float], object] | None = None
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to anything weaker."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        weaker = req.full_url.startswith("https:") and not newurl.startswith("https:")
-        if weaker or not newurl.startswith(("http:", "https:")):
-            raise RefusedError(f"the server sends us on from {req.full_url} to {newurl}, which is not secure")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
 def part_of(place: Path) -> Path:
     """Return where a file is kept while it arrives."""
     return place.with_name(place.name + ".part")
@@ -94,6 +82,7 @@ def fetch(
     policy: Policy | None = None,
     report: Report | None = None,
     stop: threading.Event | None = None,
+    arrived: Callable[[int], object] | None = None,
 ) -> Path:
     """Bring a file to `<place>.part`, going on where an earlier attempt stopped.
 
@@ -105,6 +94,7 @@ def fetch(
         policy: How patient to be.
         report: Told the progress in megabytes, and every new attempt.
         stop: Set by another thread to end the transfer.
+        arrived: Called with the number of bytes whenever some have arrived.
 
     Returns:
         The path of the `.part` file, complete by its length.
@@ -113,7 +103,7 @@ def fetch(
         DownloadError: If it cannot be had; says why, and how to get it by hand.
         StoppedError: If `stop` was set.
     """
-    transfer = _Transfer(url, place, policy or Policy(), report or Silence(), stop or threading.Event())
+    transfer = _Transfer(url, place, policy or Policy(), report or Silence(), stop or threading.Event(), arrived)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -132,6 +122,7 @@ class _Transfer:
     policy: Policy
     report: Report
     stop: threading.Event
+    arrived: Callable[[int], object] | None = None
     failures: int = 0
     furthest: int = field(init=False)
 
@@ -161,14 +152,12 @@ class _Transfer:
         version, start = self._resumable()
         if version.total and start == version.total:  # killed after the last byte
             return
-        headers = {"User-Agent": "stego", "Accept-Encoding": "identity"}
+        headers = {}
         if start:
             headers["Range"] = f"bytes={start}-"
             if version.validator:
                 headers["If-Range"] = version.validator
-        request = urllib.request.Request(self.url, headers=headers)  # noqa: S310 - the catalog takes http(s) only
-        opener = urllib.request.build_opener(_Redirects)
-        with opener.open(request, timeout=self.policy.timeout) as response:
+        with ask(self.url, self.policy.timeout, headers) as response:
             start = self._accept(response, version, start)
             total = total_of(response)
             self._check_space(total, start)
@@ -216,6 +205,8 @@ class _Transfer:
                     if len(head) == HEAD:
                         self._check_head(head)
                 _write(file, chunk, part_of(self.place))
+                if self.arrived:
+                    self.arrived(len(chunk))
                 count += len(chunk)
                 while count - said >= MEGABYTE:
                     said += MEGABYTE

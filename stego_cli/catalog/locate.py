@@ -34,12 +34,17 @@ def stego_home() -> Path:
 
 def target(kind: Kind, name: str) -> Path:
     """Return where the file of a catalog entry belongs; both the fetcher and the readers ask here."""
-    return stego_home() / kind / catalog()[kind][name].file
+    return stego_home() / kind / catalog()[kind][name].path
+
+
+def datasets_folder() -> Path:
+    """Return the folder that the known datasets lie in unless the user names another."""
+    return stego_home() / "datasets"
 
 
 def dataset_folder(name: str) -> Path:
     """Return the folder that the archives of a dataset are unpacked into."""
-    return stego_home() / "datasets" / name
+    return datasets_folder() / name
 
 
 def find_weights(name: str) -> Path:
@@ -63,8 +68,16 @@ def find_model(name: str) -> Path:
 
 
 def models_present() -> list[tuple[str, Path]]:
-    """Return the published models that are on this machine, in the catalog's order."""
-    return [(name, target("models", name)) for name in catalog()["models"] if target("models", name).is_file()]
+    """Return the published models on this machine that commands can work with, in the catalog's order."""
+    return [(name, target("models", name)) for name in readable_models() if target("models", name).is_file()]
+
+
+def readable_models() -> list[str]:
+    """Return the names of the published models that commands can work with, in the catalog's order."""
+    return [name for name, entry in catalog()["models"].items() if entry.readable]
+
+
+_FOR_PEOPLE = ", which tells the steps, as no program may fetch it"
 
 
 def _find(kind: Kind, name: str) -> Path:
@@ -75,6 +88,7 @@ def _find(kind: Kind, name: str) -> Path:
             return path
     raise WeightsError(
         f"the file of `{name}` is not on this machine\n\n"
-        f"hint: run `stego download {kind} {name}` (licence: {entry.licence})\n"
+        f"hint: run `stego download {kind} {name}`{_FOR_PEOPLE if entry.manual else ''} (licence: {entry.licence})\n"
         f"      or fetch {entry.url}\n      and put it at {place}"
+        + ("\n      or use --backbone filterbank, which needs no download" if kind == "backbones" else "")
     )

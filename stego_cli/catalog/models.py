@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from stego_cli.catalog.locate import catalog, find_model, models_present
+from stego_cli.catalog.locate import catalog, find_model, models_present, readable_models
 from stego_cli.errors import StegoError
 from stego_cli.files import printable
 
@@ -47,14 +47,16 @@ def choose_model(name: str | None = None, runs: Path = RUNS) -> ModelChoice:
     path = Path(name).expanduser()
     if path.exists():
         return ModelChoice(printable(path), path, "asked for")
-    if name in catalog()["models"]:
+    if name in readable_models():
         return ModelChoice(name, find_model(name), "asked for")
-    near = difflib.get_close_matches(name, [EMBEDDED, *catalog()["models"]], n=1)
-    hint = (
-        f"did you mean `{near[0]}`?"
-        if near
-        else f"use a file, `{EMBEDDED}`, or one of {', '.join(catalog()['models'])}"
-    )
+    known = [EMBEDDED, *readable_models()]
+    if name in catalog()["models"]:
+        raise StegoError(
+            f"`{name}` can be downloaded, but no command of this version can work with it\n\n"
+            f"hint: use a file, or one of {', '.join(known)}"
+        )
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"use a file, or one of {', '.join(known)}"
     raise StegoError(f"no model called `{printable(name)}`, and no such file\n\nhint: {hint}")
 
 

@@ -55,6 +55,12 @@ def is_unpacked(archive: Path, folder: Path) -> bool:
     return _marked(archive, folder).get("done") is True
 
 
+def is_begun(folder: Path) -> bool:
+    """Say whether an archive was unpacked into `folder`, or into a folder in it, and not to the end."""
+    markers = [*folder.glob(".unpacked-*.json"), *folder.glob("*/.unpacked-*.json")]
+    return any(_read_marker(marker).get("done") is not True for marker in markers)
+
+
 def unpack(
     archive: Path, folder: Path, identity: str, report: Report, *, largest: int = LARGEST, stop: Event | None = None
 ) -> int:
@@ -210,8 +216,12 @@ def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
 
 
 def _marked(archive: Path, folder: Path) -> dict[str, object]:
+    return _read_marker(marker_of(archive, folder))
+
+
+def _read_marker(marker: Path) -> dict[str, object]:
     try:
-        content = json.loads(marker_of(archive, folder).read_text("utf-8"))
+        content = json.loads(marker.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

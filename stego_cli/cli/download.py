@@ -7,14 +7,14 @@ import typer
 
 from stego_cli.cli import options as o
 from stego_cli.cli.friendly import SOME_SKIPPED
-from stego_cli.cli.terminal import print_json, show, terminal_report
+from stego_cli.cli.terminal import print_json, show, size_in_words, terminal_report
 from stego_cli.errors import StegoError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stego_cli.catalog.download import Outcome, Wanted
     from stego_cli.catalog.entries import Kind
+    from stego_cli.catalog.wanted import Outcome, Wanted
 
 LIST = "list"
 KINDS: "tuple[Kind, ...]" = ("models", "backbones", "datasets")
@@ -38,7 +38,9 @@ What = Annotated[
 ]
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="NAME", autocompletion=complete_names, help="Which of them. (default: all)"),
+    typer.Argument(
+        metavar="NAME", autocompletion=complete_names, help="Which of them. (default: what most people need)"
+    ),
 ]
 Directory = Annotated[
     Path | None,
@@ -75,29 +77,30 @@ def download_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     """Fetch published models, backbones and datasets: verified, and resumed where a transfer broke off.
 
     What needs an account is explained step by step, and verified once you
-    have placed the files.
+    have placed the files; a dataset that you have unpacked yourself counts, too.
 
     [bold]Examples[/bold]
 
       stego download list
-      stego download backbones dino_vits8
+      stego download backbones dino_vits8 dinov2_vits14
       stego download datasets potsdam --dry-run
     """
     typed = dict(locals())
     from stego_cli.config.download import DownloadConfig
 
     read = o.settings(DownloadConfig, typed)
-    from stego_cli.catalog.download import choose, download
+    from stego_cli.catalog.download import download
     from stego_cli.catalog.fetch import Policy
+    from stego_cli.catalog.wanted import choose
 
-    wanted = choose(kinds_of(what), names or [], read.directory)
+    wanted = choose(kinds_of(what), names or [], read.directory, everything=what == LIST)
     if what == LIST or dry_run:
         show_wanted(wanted, as_json=json, detailed=what != LIST)
         return
     policy = Policy(retries=read.retries, timeout=read.timeout)
     with terminal_report(quiet=quiet) as report:
         outcomes = download(wanted, report, overwrite=read.overwrite, jobs=read.jobs, policy=policy)
-    show_outcomes(outcomes, as_json=json)
+    show_outcomes(outcomes, as_json=json, elsewhere=read.directory is not None)
 
 
 def kinds_of(what: str) -> "Sequence[Kind]":
@@ -117,18 +120,6 @@ def kinds_of(what: str) -> "Sequence[Kind]":
     raise StegoError(f"`{what}` is none of {', '.join((*KINDS, LIST))}\n\nhint: {hint}")
 
 
-def size_in_words(size: int | None) -> str:
-    """Return a file size as people say it.
-
-    Example:
-        >>> size_in_words(241_000_000), size_in_words(11_000_000_000), size_in_words(None)
-        ('241 MB', '11.0 GB', 'unknown')
-    """
-    if size is None:
-        return "unknown"
-    return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.0f} MB"
-
-
 def show_wanted(wanted: "Sequence[Wanted]", *, as_json: bool, detailed: bool) -> None:
     """Print what there is, or what would be fetched, as a table or as JSON."""
     if as_json:
@@ -136,11 +127,14 @@ def show_wanted(wanted: "Sequence[Wanted]", *, as_json: bool, detailed: bool) ->
     elif detailed:
         for item in wanted:
             doing = "is there" if item.present else "needs you" if item.entry.manual else "would be fetched"
+            doing += ", unpacked by you" if item.present and not item.path.exists() and item.by_others else ""
             size = size_in_words(item.file.size or item.file.size_about)
             show(f"{item.name}: {item.file.file} {doing} (size {size}; licence: {item.entry.licence})")
             show(
                 f"  from {item.file.url}\n  to   {item.path}" + (f", unpacked in {item.folder}" if item.folder else "")
             )
+            if item.entry.caution and item.file == item.entry.files[-1]:
+                show(f"  mind: {item.entry.caution}")
     else:
         show_table(list({(item.kind, item.name): item for item in wanted}.values()), wanted)
 
@@ -157,8 +151,13 @@ def show_table(entries: "Sequence[Wanted]", files: "Sequence[Wanted]") -> None:
         show("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]))
 
 
-def show_outcomes(outcomes: "Sequence[Outcome]", *, as_json: bool) -> None:
+def show_outcomes(outcomes: "Sequence[Outcome]", *, as_json: bool, elsewhere: bool) -> None:
     """Print what became of each file; end with 1 if some are not there, as an error if none is.
+
+    Args:
+        outcomes: Of each file.
+        as_json: As JSON.
+        elsewhere: Whether the files are where other commands do not look, so that these have to be told.
 
     Raises:
         StegoError: If no file is there.
@@ -166,14 +165,19 @@ def show_outcomes(outcomes: "Sequence[Outcome]", *, as_json: bool) -> None:
     bad = [outcome for outcome in outcomes if outcome.status in {"failed", "missing"}]
     if as_json:
         print_json({"files": [outcome.to_json() for outcome in outcomes]})
-    for outcome in outcomes:
-        if outcome.status in {"fetched", "present"} and not as_json:
-            place = outcome.wanted.folder or outcome.wanted.path
-            words = "is there and sound" if outcome.status == "present" else "done"
-            show(f"{outcome.wanted.name}: {outcome.wanted.file.file} {words}, in {place}")
+    good = [outcome for outcome in outcomes if outcome not in bad]
+    for outcome in [] if as_json else good:
+        item = outcome.wanted
+        show(f"{item.name}: {item.file.file} {outcome.in_words}, in {item.folder or item.path}")
+    if elsewhere and not as_json:
+        for name, usage in {outcome.wanted.name: outcome.wanted.usage for outcome in reversed(good)}.items():
+            if usage:
+                show(f"{name}: other commands look below STEGO_HOME only; tell them with {usage}")
     if not bad:
         return
-    message = "\n\n".join(outcome.message for outcome in bad)
+    from stego_cli.catalog.wanted import complaints
+
+    message = "\n\n".join(complaints(outcomes))
     if len(bad) == len(outcomes):
         raise StegoError(message)
     typer.echo(message, err=True)

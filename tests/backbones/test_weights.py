@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from stego_cli.backbones.registry import backbone_names, build_backbone
 from stego_cli.backbones.weights import load_backbone, load_strictly
+from stego_cli.catalog.models import embedded_path
 from stego_cli.config.model import FilterbankConfig, VitConfig
 from stego_cli.errors import ConfigError, ShapeError, StegoError, WeightsError
 
@@ -92,9 +94,48 @@ def test_weights_are_found_in_the_cache(
     assert load_backbone(VitConfig(name="dino_vits16")).patch_size == 16
 
 
-def test_the_filterbank_takes_no_weights(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="no weights"):
-        load_backbone(FilterbankConfig(), tmp_path / "x.pth")
+def test_the_filterbank_takes_its_scales_from_the_embedded_model() -> None:
+    backbone = load_backbone(FilterbankConfig())
+    embedded = load_file(embedded_path())
+    for name, value in backbone.state_dict().items():
+        torch.testing.assert_close(value, embedded[f"backbone.{name}"], msg=name)
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+
+
+def test_the_filterbank_takes_its_scales_from_the_model_that_is_given(tiny_model: Path) -> None:
+    backbone = load_backbone(FilterbankConfig(), tiny_model)
+    given, embedded = load_file(tiny_model), load_file(embedded_path())
+    state = backbone.state_dict()
+    assert all(torch.equal(value, given[f"backbone.{name}"]) for name, value in state.items())
+    assert not all(torch.equal(value, embedded[f"backbone.{name}"]) for name, value in state.items())
+
+
+def test_a_model_with_another_backbone_is_no_source_of_scales(tmp_path: Path, small16: dict[str, Tensor]) -> None:
+    torch.save(small16, tmp_path / "vit.pth")
+    with pytest.raises(StegoError) as caught:
+        load_backbone(FilterbankConfig(), tmp_path / "vit.pth")
+    assert str(tmp_path / "vit.pth") in str(caught.value)
+    with pytest.raises(StegoError, match="nowhere"):
+        load_backbone(FilterbankConfig(), tmp_path / "nowhere.safetensors")
+
+
+def test_missing_weights_name_the_backbone_that_needs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEGO_HOME", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(WeightsError, match="--backbone filterbank, which needs no download"):
+        load_backbone(VitConfig(name="dino_vitb8"))
+
+
+def test_missing_weights_behind_a_form_say_that_the_command_tells_the_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEGO_HOME", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with (
+        torch.device("meta"),
+        pytest.raises(WeightsError, match="`stego download backbones dinov3_vits16`, which tells"),
+    ):
+        load_backbone(VitConfig(name="dinov3_vits16"))
 
 
 def test_a_typo_in_a_name_is_answered() -> None:

@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.request import Request
 
 import pytest
 
 from stego_cli.catalog import fetch as module
 from stego_cli.catalog.failures import DownloadError, StoppedError
 from stego_cli.catalog.fetch import Policy, fetch, notes_of, part_of
+from stego_cli.catalog.servers import Redirects, length_of
 from stego_cli.progress import Silence
 
 BODY = b"PK\x03\x04" + random.Random(0).randbytes(3_000_000)
@@ -54,6 +56,8 @@ class _Handler(BaseHTTPRequestHandler):
         behaviour = server.script.pop(0) if len(server.script) > 1 else server.script[0]
         behaviour(self)
         self.close_connection = True
+
+    do_HEAD = do_GET  # noqa: N815 - the base class calls it so
 
     def log_message(self, *_: object) -> None:
         pass
@@ -319,9 +323,9 @@ def test_redirects_leave_http_for_nothing_else(server: Server, place: Path, wait
 
 
 def test_https_is_never_left_for_http() -> None:
-    request = module.urllib.request.Request("https://example.org/a")
+    request = Request("https://example.org/a")
     with pytest.raises(DownloadError, match="not secure"):
-        module._Redirects().redirect_request(request, None, 302, "", {}, "http://example.org/a")  # type: ignore[arg-type]
+        Redirects().redirect_request(request, None, 302, "", {}, "http://example.org/a")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("headers", [{"Content_Type": "text/html; charset=utf-8"}, {"Content_Type": "binary/x"}, {}])
@@ -425,3 +429,41 @@ def test_a_folder_that_cannot_be_made_is_said(server: Server, tmp_path: Path) ->
     (tmp_path / "models").write_text("a file")
     with pytest.raises(DownloadError, match="cannot write"):
         fetch(server.url, tmp_path / "models" / "file.ckpt")
+
+
+def test_every_byte_is_counted_once_however_often_it_breaks_off(server: Server, place: Path, waits: Waits) -> None:
+    counts: list[int] = []
+    server.script = [serving(upto=HALF), serving(upto=2_000_000), serving()]
+    fetch(server.url, place, policy=waits.policy(), arrived=counts.append)
+    assert sum(counts) == len(BODY)
+
+
+def test_the_length_is_asked_for_without_fetching(server: Server) -> None:
+    def headers_only(handler: Handler) -> None:
+        assert handler.command == "HEAD"
+        handler.send_response(200)
+        handler.send_header("Content-Length", "12345")
+        handler.end_headers()
+
+    server.script = [status(302, b"", Location="/elsewhere"), headers_only]
+    assert length_of(server.url, 5.0) == 12345
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        status(404, b""),
+        status(501, b""),
+        status(200, b"", Content_Type="text/html"),
+        status(302, b"", Location="ftp://x/y"),
+    ],
+    ids=["404", "501", "page", "insecure"],
+)
+def test_a_length_that_is_not_said_is_unknown(server: Server, behaviour: Behaviour) -> None:
+    server.script = [behaviour]
+    assert length_of(server.url, 5.0) is None
+
+
+def test_a_server_that_does_not_answer_leaves_the_length_unknown(server: Server) -> None:
+    server.script = [lambda handler: server.released.wait(5)]
+    assert length_of(server.url, 0.1) is None

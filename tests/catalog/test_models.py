@@ -65,3 +65,10 @@ def test_every_entry_has_a_place_of_its_own(home: Path) -> None:
 
 def test_the_home_follows_the_variable(home: Path) -> None:
     assert stego_home() == home
+
+
+def test_a_model_that_no_command_reads_is_refused_by_name_and_never_taken(tmp_path: Path, home: Path) -> None:
+    made(home / "models" / "hp_cocostuff27_vits8.pth", age=0)
+    assert choose_model(runs=tmp_path / "runs").name == "embedded"
+    with pytest.raises(StegoError, match="no command of this version can work with it"):
+        choose_model("hp_cocostuff27_vits8")
