@@ -82,7 +82,7 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         metavar="N",
-        help="Threads that cut. (default: one per core, at most 8)",
+        help="Processes that cut; 0 does without. (default: one per core)",
         rich_help_panel=o.SPEED,
     ),
 ]

@@ -61,10 +61,10 @@ def settings(model: "type[C]", typed: Mapping[str, Any]) -> "C":
 
 def complete_model(incomplete: str) -> list[str]:
     """Suggest models by name, and model files of the current folder; paths are left to the shell."""
-    from stego_cli.catalog.locate import catalog
+    from stego_cli.catalog.locate import readable_models
 
     here = sorted(path.name for path in Path().glob("*.*") if path.suffix in MODEL_SUFFIXES)
-    return [name for name in ["embedded", *catalog()["models"], *here] if name.startswith(incomplete)]
+    return [name for name in ["embedded", *readable_models(), *here] if name.startswith(incomplete)]
 
 
 def complete_from(words: Iterable[str]) -> Callable[[str], list[str]]:

@@ -52,7 +52,7 @@ class CropsConfig(DataConfig):
         description="Where random crops lie: python38 as the reference on Python 3.8 or later, python37 as on older.",
     )
     workers: NonNegativeInt = Field(
-        default_factory=lambda: min(8, usable_cores()),
-        description="Threads that cut; 0 does it one image after another.",
+        default_factory=usable_cores,
+        description="Processes that cut; 0 does it without others, one image after another.",
     )
     overwrite: bool = Field(False, description="Cut again what is there, and replace crops that were made otherwise.")

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from stego_cli.config.crops import HashRule
     from stego_cli.config.words import CropKind
-    from stego_cli.data.dataset import Dataset
 
 CROPS_PER_IMAGE = 5
 MOST_CLASSES = 255
@@ -87,23 +86,24 @@ class CropRule:
             return five_boxes(height, width, box_height, box_width)
         return random_boxes(height, width, box_height, box_width, index, self.hash_rule)
 
-    def cut(self, dataset: Dataset, index: int, *, labelled: bool) -> list[Crop]:
-        """Read one image of a dataset and cut it.
+    def cut(
+        self, pixels: NDArray[np.uint8], class_ids: NDArray[np.int64] | None, index: int, *, labelled: bool
+    ) -> list[Crop]:
+        """Cut one image.
 
         Args:
-            dataset: Where it is in.
-            index: Its number there.
+            pixels: Shape (H, W, 3), RGB.
+            class_ids: Shape (H, W), below 0 where there is no class; None if it has no label map.
+            index: The image's number in its split.
             labelled: Give labels to every crop; an image without a label map has no class anywhere.
 
         Raises:
-            ImageError: If the image or its label map cannot be used.
+            ImageError: If the image is too small, or a class id too large.
         """
-        pixels = dataset.image(index)
         height, width = pixels.shape[:2]
         boxes = self.boxes(height, width, index)
         labels = None
         if labelled:
-            class_ids = dataset.labels(index, (height, width))
             labels = np.zeros((height, width), np.uint8) if class_ids is None else stored_labels(class_ids)
         return [
             Crop(crop_number(index, place), _inside(pixels, box), None if labels is None else _inside(labels, box))
@@ -218,7 +218,7 @@ def label_png(labels: NDArray[np.uint8]) -> bytes:
     """Encode labels as a grey PNG of 8 bits.
 
     Rows as differences to the row above them, packed by run lengths, suit areas of one value: a fifth of the time that
-    Pillow takes, smaller files (480x360 and 2048x1024), and other threads run meanwhile, which Pillow does not allow.
+    Pillow takes, and smaller files (480x360 and 2048x1024).
 
     Args:
         labels: Shape (h, w).

@@ -80,12 +80,7 @@ def write_crop(crop: Crop, images: Path, labels: Path, quality: int) -> tuple[in
         OutputError: If the system refuses.
     """
     picture = Image.fromarray(crop.pixels)
-
-    def write_picture(file: IO[bytes]) -> None:
-        # Into a file and not into memory: only then does Pillow let other threads run meanwhile.
-        picture.save(file, "JPEG", quality=quality)
-
-    image_bytes = _write(images, f"{crop.number}{IMAGES[1]}", write_picture)
+    image_bytes = _write(images, f"{crop.number}{IMAGES[1]}", lambda file: picture.save(file, "JPEG", quality=quality))
     if crop.labels is None:
         return image_bytes, 0
     encoded = label_png(crop.labels)

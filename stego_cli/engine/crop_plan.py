@@ -235,7 +235,9 @@ def _space_of(dataset: Dataset, index: int, rule: CropRule, quality: int) -> int
     """Return the space that the crops of one image take; 0 if it cannot be used."""
     total = 0
     try:
-        for crop in rule.cut(dataset, index, labelled=dataset.is_labelled):
+        pixels = dataset.image(index)
+        class_ids = dataset.labels(index, pixels.shape[:2])
+        for crop in rule.cut(pixels, class_ids, index, labelled=dataset.is_labelled):
             encoded = io.BytesIO()
             Image.fromarray(crop.pixels).save(encoded, "JPEG", quality=quality)
             labels = 0 if crop.labels is None else len(label_png(crop.labels))

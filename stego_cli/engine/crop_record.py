@@ -10,7 +10,6 @@ the record says, so that it is made again.
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
@@ -179,7 +178,6 @@ class Journal:
         self.path = out / JOURNAL
         self.record = record
         self._file: IO[str] | None = None
-        self._lock = threading.Lock()
 
     def __enter__(self) -> Journal:
         """Begin with all that is known, so that nothing else needs to be read after a kill."""
@@ -201,20 +199,19 @@ class Journal:
             self._file.close()
 
     def add(self, split: str, image: CroppedImage) -> None:
-        """Remember one image. May be called by several threads.
+        """Remember one image.
 
         Raises:
             OutputError: If the journal cannot be written.
         """
         if self._file is None:
             raise RuntimeError("the journal must be opened with `with` before it is written to")
-        with self._lock:
-            self.record.splits[split].done[image.index] = image
-            try:
-                self._file.write(json.dumps(_line(split, image)) + "\n")
-                self._file.flush()
-            except OSError as error:
-                raise output_error(self.path, error) from error
+        self.record.splits[split].done[image.index] = image
+        try:
+            self._file.write(json.dumps(_line(split, image)) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise output_error(self.path, error) from error
 
 
 def _line(split: str, image: CroppedImage) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def start(here: Path, *arguments: str | Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # a group of its own, as in a terminal
     )
 
 
@@ -222,7 +223,7 @@ def test_a_run_that_is_stopped_is_continued_by_the_same_command(
     out = tmp_path / "crops"
     with start(tmp_path, many, "--out", out, "--workers", workers) as process:
         wait_for(out, 60, process)
-        process.send_signal(sent)
+        os.killpg(process.pid, sent)  # Ctrl-C in a terminal goes to the whole group
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == code
     assert "Traceback" not in stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from stego_cli.data.crops import Box, CropRule, crop_number, crop_size, five_boxes, label_png, stored_labels, tuple_hash
-from stego_cli.data.dataset import Dataset, Sample
 from stego_cli.errors import ImageError
 
 
@@ -111,18 +109,14 @@ def test_labels_that_are_part_of_a_larger_map_come_back() -> None:
         np.testing.assert_array_equal(np.asarray(picture), labels)
 
 
-def test_an_image_is_cut_with_its_labels(tmp_path: Path) -> None:
+def test_an_image_is_cut_with_its_labels() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (9, 12, 3)).astype(np.uint8)
-    classes = np.random.default_rng(1).integers(0, 5, (9, 12)).astype(np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    Image.fromarray(classes).save(tmp_path / "b.png")
-    samples = (Sample("a", tmp_path / "a.png", tmp_path / "b.png"), Sample("b", tmp_path / "a.png"))
-    dataset = Dataset("d", "d", "train", tmp_path, samples)
+    classes = np.random.default_rng(1).integers(0, 5, (9, 12))
     rule = CropRule("five", 0.5)
-    crops = rule.cut(dataset, 0, labelled=True)
+    crops = rule.cut(pixels, classes, 0, labelled=True)
     for crop, (top, left) in zip(crops, [(0, 0), (0, 6), (5, 0), (5, 6), (2, 3)], strict=True):
         np.testing.assert_array_equal(crop.pixels, pixels[top : top + 4, left : left + 6])
         np.testing.assert_array_equal(crop.labels, classes[top : top + 4, left : left + 6] + 1)
-    assert not any(crop.labels.any() for crop in rule.cut(dataset, 1, labelled=True))  # no label map: no class anywhere
-    assert [crop.labels for crop in rule.cut(dataset, 1, labelled=False)] == [None] * 5
-    assert [crop.number for crop in rule.cut(dataset, 1, labelled=False)] == [5, 6, 7, 8, 9]
+    assert not any(crop.labels.any() for crop in rule.cut(pixels, None, 1, labelled=True))  # no class anywhere
+    assert [crop.labels for crop in rule.cut(pixels, None, 1, labelled=False)] == [None] * 5
+    assert [crop.number for crop in rule.cut(pixels, None, 1, labelled=False)] == [5, 6, 7, 8, 9]
