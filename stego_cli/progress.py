@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 T = TypeVar("T")
 
@@ -23,6 +23,15 @@ class Report(Protocol):
 
     def warn(self, message: str) -> None:
         """Say one thing that the reader should act on, such as an input that was skipped."""
+        ...
+
+
+@runtime_checkable
+class ShowsLosses(Protocol):
+    """A `Report` that can also show how a training goes; one that cannot is told nothing of it."""
+
+    def losses(self, step: int, values: Mapping[str, float]) -> None:
+        """Show the loss terms, by name, as they are after so many steps."""
         ...
 
 

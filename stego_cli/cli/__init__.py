@@ -11,12 +11,14 @@ from stego_cli.cli import friendly
 from stego_cli.cli.convert import convert_command
 from stego_cli.cli.crop import crop_command
 from stego_cli.cli.download import download_command
+from stego_cli.cli.eval import eval_command
 from stego_cli.cli.features import features_app
 from stego_cli.cli.fit import fit_command
 from stego_cli.cli.info import info_app
 from stego_cli.cli.knn import knn_app
 from stego_cli.cli.predict import predict_command
 from stego_cli.cli.tidy import TidyCommand, TidyGroup
+from stego_cli.cli.train import train_command
 
 app = typer.Typer(
     name="stego",
@@ -60,12 +62,14 @@ def stego(
 
 app.command("predict", cls=TidyCommand)(friendly.friendly(predict_command))
 app.command("fit", cls=TidyCommand)(friendly.friendly(fit_command))
+app.command("eval", cls=TidyCommand)(friendly.friendly(eval_command))
 app.add_typer(info_app)
 app.command("convert", cls=TidyCommand)(friendly.friendly(convert_command))
 app.command("crop", cls=TidyCommand)(friendly.friendly(crop_command))
 app.command("download", cls=TidyCommand)(friendly.friendly(download_command))
 app.add_typer(features_app)
 app.add_typer(knn_app)
+app.command("train", cls=TidyCommand)(friendly.friendly(train_command))
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -26,10 +26,26 @@ if TYPE_CHECKING:
     from stego_cli.backbones.base import Backbone
     from stego_cli.config.words import LoaderCrop
     from stego_cli.data.dataset import Dataset
-    from stego_cli.features.store import FeatureStore
     from stego_cli.progress import Report
 
     Array = NDArray[np.floating[Any]]
+
+
+class Sink(Protocol):
+    """Where records go, a shard at a time; a `FeatureStore` is one."""
+
+    @property
+    def shards(self) -> Sequence[range]:
+        """The images of each shard."""
+        ...
+
+    def missing(self, rank: int = 0, world: int = 1) -> list[int]:
+        """Return the shards that one of several ranks should make."""
+        ...
+
+    def write(self, shard: int, records: Array) -> None:
+        """Take the records of a whole shard."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,7 @@ def rank_and_world() -> tuple[int, int]:
     return 0, 1
 
 
-def fill(store: FeatureStore, how: Extraction, report: Report, doing: str, share: tuple[int, int] = (0, 1)) -> None:
+def fill(store: Sink, how: Extraction, report: Report, doing: str, share: tuple[int, int] = (0, 1)) -> None:
     """Compute the records that the store does not have yet. An image that cannot be read gets a record of NaN.
 
     A shard is written when it is whole, so a run that is stopped loses the shard it is at and nothing else. Batches

@@ -48,7 +48,12 @@ def test_importing_the_command_line_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["predict", "--help"], ["fit", "--help"], ["info", "--help"]], ids=" ".join
+    "arguments",
+    [["--help"], ["--version"]]
+    + [[name, "--help"] for name in ("predict", "fit", "info", "download", "convert", "crop", "train", "eval")]
+    + [["info", "dataset", "--help"], ["knn", "build", "--help"], ["knn", "show", "--help"]]
+    + [["features", "build", "--help"]],
+    ids=" ".join,
 )
 def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
     assert loaded(main_with(*arguments), SLOW) == []

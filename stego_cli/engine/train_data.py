@@ -1,0 +1,183 @@
+"""What a training step looks at: which images, which neighbours, and their labels, in the square that features have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stego_cli.data import views
+from stego_cli.data.labels import IGNORE_LABEL
+from stego_cli.errors import ImageError, StegoError
+from stego_cli.features.memory import fits_in_memory
+from stego_cli.files import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from stego_cli.config.words import LoaderCrop
+    from stego_cli.data.dataset import Dataset
+    from stego_cli.neighbors.index import NeighborIndex
+    from stego_cli.progress import Report
+
+    Numbers = NDArray[np.int64]
+
+# Streams of their own, beside those of `methods.stego.draws`.
+ORDER_STREAM, NEIGHBOR_STREAM = 100, 101
+MOST_UINT8_CLASSES = 255
+
+
+@dataclass(frozen=True, eq=False)  # comparing arrays has no single answer
+class Sampler:
+    """Which images a step looks at: a pure function of seed and step, so that a resumed run sees the same ones.
+
+    Every epoch goes through the usable images in a new order; what does not fill a last batch is left out, as the
+    next order brings it back.
+
+    Attributes:
+        usable: Numbers of the images that can be read, shape (n,).
+        neighbors: Neighbours of every image of the dataset, nearest first, -1 where there is none, shape (N, k).
+        batch_size: Images of a step, at most n.
+    """
+
+    usable: Numbers
+    neighbors: Numbers
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.batch_size <= len(self.usable):
+            raise ValueError(f"batches of {self.batch_size} out of {len(self.usable)} images")
+
+    def images(self, seed: int, step: int) -> Numbers:
+        """Return the numbers of the images of a step, shape (batch_size,), all different."""
+        epoch, place = divmod(step, len(self.usable) // self.batch_size)
+        order = _order(seed, epoch, len(self.usable))
+        chosen: Numbers = self.usable[order[place * self.batch_size : (place + 1) * self.batch_size]]
+        return chosen
+
+    def partners(self, seed: int, step: int, images: Numbers) -> Numbers:
+        """Return a neighbour of each image, one as likely as the other; an image without any is its own."""
+        chances = _random(seed, step, NEIGHBOR_STREAM).random(len(images))
+        rows = self.neighbors[images]
+        counts = (rows >= 0).sum(1)
+        columns = np.minimum((chances * counts).astype(np.int64), np.maximum(counts - 1, 0))
+        if not rows.shape[1]:
+            return images
+        return np.where(counts > 0, rows[np.arange(len(rows)), columns], images)
+
+
+def make_sampler(count: int, index: NeighborIndex | None, failed: Sequence[int], used: int, batch: int) -> Sampler:
+    """Return the sampler of a dataset.
+
+    Args:
+        count: Images of the dataset.
+        index: Their neighbours; None for none.
+        failed: Images that cannot be used.
+        used: How many of the neighbours are.
+        batch: Images of a step; fewer are taken where there are fewer.
+
+    Raises:
+        StegoError: If no image can be used.
+    """
+    valid = np.ones(count, bool) if index is None else index.valid.copy()
+    valid[list(failed)] = False
+    usable = np.flatnonzero(valid)
+    if not len(usable):
+        raise StegoError("no image could be used\n\nhint: see the messages above, or give another folder")
+    neighbors = np.full((count, 0 if index is None else used), -1, np.int64)
+    if index is not None:
+        for image in usable:
+            others = index.others(int(image))
+            others = others[valid[others]][:used]
+            neighbors[image, : len(others)] = others
+    return Sampler(usable, neighbors, min(batch, len(usable)))
+
+
+def _random(seed: int, number: int, stream: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number), spawn_key=(stream,))))
+
+
+@lru_cache(maxsize=4)  # steps of one epoch, and of the next, share an order
+def _order(seed: int, epoch: int, count: int) -> Numbers:
+    return _random(seed, epoch, ORDER_STREAM).permutation(count)
+
+
+@dataclass(frozen=True)
+class Square:
+    """How an image becomes the square that the backbone sees."""
+
+    side: int
+    crop: LoaderCrop
+    antialias: bool
+
+    def view(self, height: int, width: int) -> views.View:
+        """Return the view of an image of this size."""
+        return views.square_view(height, width, self.side, self.crop, antialias=self.antialias)
+
+
+class LabelMaps:
+    """Labels of training images in the square of the features, kept in memory once read if all of them fit.
+
+    Args:
+        dataset: The images.
+        square: How they become squares; labels always by the nearest pixel.
+        classes: Labels from 0 to one less count, the others do not.
+        report: Told about label maps that cannot be used, once each.
+    """
+
+    def __init__(self, dataset: Dataset, square: Square, classes: int, report: Report) -> None:
+        self._dataset, self._square, self._report = dataset, square, report
+        self._classes = classes
+        self._dtype = np.dtype(np.uint8 if classes <= MOST_UINT8_CLASSES else np.int32)
+        self._ignored = MOST_UINT8_CLASSES if self._dtype == np.uint8 else IGNORE_LABEL
+        shape = (len(dataset), square.side, square.side)
+        fits = fits_in_memory(int(np.prod(shape)) * self._dtype.itemsize)
+        self._kept = np.empty(shape, self._dtype) if fits else None  # pages are taken as they are filled
+        self._known = np.zeros(len(dataset), bool)
+
+    def read(self, images: Numbers) -> NDArray[Any]:
+        """Return labels of images, shape (n, side, side); 255, or -1 in wider types, where nothing counts."""
+        return np.stack([self._one(int(image)) for image in images])
+
+    def _one(self, image: int) -> NDArray[Any]:
+        if self._kept is not None and self._known[image]:
+            labels: NDArray[Any] = self._kept[image]
+            return labels
+        labels = self._from_file(image)
+        if self._kept is not None:
+            self._kept[image] = labels
+            self._known[image] = True  # last: another thread may be looking
+        return labels
+
+    def _from_file(self, image: int) -> NDArray[Any]:
+        side, dataset = self._square.side, self._dataset
+        nothing = np.full((side, side), self._ignored, self._dtype)
+        if dataset.samples[image].label is None:
+            return nothing
+        try:
+            size = dataset.size(image)
+            ids = dataset.labels(image, size)
+        except ImageError as error:
+            self._report.warn(f"{printable(dataset.samples[image].name)} counts as unlabelled: {error}")
+            return nothing
+        if ids is None:
+            return nothing
+        seen = views.apply_to_labels(self._square.view(*size), ids)
+        return np.where((seen >= 0) & (seen < self._classes), seen, self._ignored).astype(self._dtype)
+
+
+def read_squares(dataset: Dataset, square: Square, images: Numbers) -> NDArray[np.uint8]:
+    """Read images as the squares that the backbone sees, shape (n, side, side, 3).
+
+    Raises:
+        ImageError: If one cannot be read; names it.
+    """
+    squares = []
+    for image in images:
+        pixels = dataset.image(int(image))
+        squares.append(views.apply(square.view(pixels.shape[0], pixels.shape[1]), pixels))
+    return np.stack(squares)

@@ -1,0 +1,141 @@
+"""How fast a training step is on kept features beside a live one, and whether memory stays flat.
+
+Run `python tests/bench/bench_train.py`.
+Both steps do all that training does: images or features are read, draws drawn, the step trained, its loss looked at.
+The backbone is a ViT-S/8 with random weights; images are files on disk. Both are run by turns in one process. Then a
+small setting runs for 2,000 steps as `stego train` runs them, while the memory of the process is watched.
+Never a test: it prints and does not fail on time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from stego_cli.backbones.registry import build_backbone
+from stego_cli.config.model import FilterbankConfig, VitConfig
+from stego_cli.config.train import TrainConfig
+from stego_cli.engine.train_batches import Supply, prepared_steps
+from stego_cli.engine.train_loop import Job, Place, run_job
+from stego_cli.engine.train_measure import Yardstick
+from stego_cli.engine.train_ranks import Ranks
+from stego_cli.engine.train_setup import make_plan, make_yardstick
+from stego_cli.engine.train_step import TrainState, build_train_state, train_step
+from stego_cli.progress import Silence
+
+
+def draw_dataset(folder: Path, count: int, side: int) -> Path:
+    draw = np.random.default_rng(0)
+    for kind in ("imgs", "labels"):
+        (folder / kind).mkdir(parents=True)
+    for number in range(count):
+        coarse = draw.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize((side * 4 // 3, side), Image.Resampling.BICUBIC)
+        image.save(folder / "imgs" / f"{number}.jpg")
+        labels = Image.fromarray(coarse[..., 0] // 10).resize(image.size, Image.Resampling.NEAREST)
+        labels.save(folder / "labels" / f"{number}.png")
+    return folder
+
+
+def opened(config: TrainConfig, device: torch.device) -> tuple[Yardstick, TrainState]:
+    yardstick, loss = make_yardstick(make_plan(config, Silence()), Ranks(device), Silence())
+    channels = yardstick.supply.backbone.channels
+    state = build_train_state(
+        config.method, loss, config.optimiser, channels, yardstick.clusters, len(yardstick.space), 0
+    )
+    state.trainee.to(device)
+    state.first_bad = state.first_bad.to(device)
+    return yardstick, state
+
+
+def steps_per_second(supply: Supply, state: TrainState, steps: int, device: torch.device) -> float:
+    """Return the median seconds of a step, its input made ready beside it as in training."""
+    times = []
+    for prepared in prepared_steps(supply, 0, steps + 1, 2, device):
+        started = time.perf_counter()
+        float(train_step(state, supply.given(prepared, device), prepared.number)["total"])
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:])
+
+
+def speed(folder: Path, options: argparse.Namespace) -> None:
+    device = torch.device(options.device)
+    backbone = VitConfig()
+    torch.manual_seed(0)
+    weights = folder / "vit.safetensors"
+    network: Any = build_backbone(backbone)
+    save_file(network.network.state_dict(), weights)
+    dataset = draw_dataset(folder / "images", options.batch + 8, 320)
+    config = TrainConfig(
+        dataset=str(dataset), classes=27, backbone=backbone, weights=weights, features="memory", workers=2,
+        batch_size=options.batch, device=options.device,
+    )  # fmt: skip
+    yardstick, state = opened(config, device)
+    live = replace(yardstick.supply, features=None)
+    kept, anew = [], []
+    for _ in range(options.runs):
+        kept.append(steps_per_second(yardstick.supply, state, 5, device))
+        anew.append(steps_per_second(live, state, 1, device))
+    fast, slow = statistics.median(kept), statistics.median(anew)
+    print(  # noqa: T201
+        f"ViT-S/8, batch {options.batch}, 224 x 224, {options.device}, {torch.get_num_threads()} threads: "
+        f"kept features {1000 * fast:.1f} ms, live {1000 * slow:.1f} ms per step, {slow / fast:.1f} times as fast"
+    )
+
+
+def resident() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+
+
+def memory(folder: Path, options: argparse.Namespace) -> None:
+    dataset = draw_dataset(folder / "small", 64, 96)
+    config = TrainConfig(
+        dataset=str(dataset), classes=27, backbone=FilterbankConfig(), features="auto", resolution=96, workers=2,
+        method={"kind": "stego", "code_dim": 16}, steps=options.steps, eval_every=0, device="cpu",
+    )  # fmt: skip
+    device = torch.device("cpu")
+    yardstick, _ = opened(config, device)
+    seen: dict[int, float] = {}
+
+    def look(step: int, _values: object) -> None:
+        seen[step] = resident()
+
+    job = Job(
+        config, 0, config.loss, yardstick.supply, yardstick, Place(folder / "m.safetensors", folder / "m.run"),
+        Ranks(device), {}, listeners=[look],
+    )  # fmt: skip
+    run_job(job, Silence())
+    early = max(value for step, value in seen.items() if step <= options.steps // 10)
+    late = max(seen.values())
+    print(f"memory over {options.steps} steps: {early:.0f} MiB in the first tenth, {late:.0f} MiB at most")  # noqa: T201
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["STEGO_HOME"] = f"{folder}/home"
+        memory(Path(folder), options)
+        speed(Path(folder), options)
+
+
+if __name__ == "__main__":
+    main()
