@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from stego_cli.crf.base import seen_by_crf
+from stego_cli.crf.build import build_crf
 from stego_cli.data import views
 from stego_cli.engine.halving import HalvingSegmenter
 from stego_cli.engine.reading import WorkingImage, working_batches
@@ -23,15 +25,65 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from stego_cli.config.crf import CrfParameters
     from stego_cli.config.model import Probe
     from stego_cli.config.words import Protocol
+    from stego_cli.crf.base import DenseCrf
     from stego_cli.data.dataset import Dataset
+    from stego_cli.metrics.confusion import Extra
     from stego_cli.progress import Report
     from stego_cli.segmenter import Array, Labelled, Segmenter, Settings
 
 
+@dataclass(frozen=True)
+class Pass:
+    """What is measured how.
+
+    Attributes:
+        model: On its device.
+        settings: How it predicts.
+        classes: How many classes the labels have.
+        batch_size: Images that go through the backbone together.
+        workers: Threads that read ahead.
+        also_crf: Give the answers after this CRF beside those without; backbone and probes still run once.
+    """
+
+    model: Segmenter
+    settings: Settings
+    classes: int
+    batch_size: int
+    workers: int = 0
+    also_crf: CrfParameters | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a model says of one image, beside what the image's labels say.
+
+    Attributes:
+        name: The image.
+        pixels: At working size, (h, w, 3) uint8.
+        labels: Class ids, (H, W), at the size at which the protocol compares.
+        said: Cluster or class ids of the same size, by probe.
+        sharpened: The same after the CRF; empty if none was asked for.
+    """
+
+    name: str
+    pixels: Array
+    labels: Array
+    said: dict[Probe, Array]
+    sharpened: dict[Probe, Array]
+
+
 def evaluate(
-    model: Segmenter, dataset: Dataset, settings: Settings, batch_size: int, report: Report, *, workers: int = 0
+    model: Segmenter,
+    dataset: Dataset,
+    settings: Settings,
+    batch_size: int,
+    report: Report,
+    *,
+    workers: int = 0,
+    classes: int | None = None,
 ) -> dict[Probe, ConfusionMatrix]:
     """Count what a model says against the labels of all images that have any, exactly as it predicts.
 
@@ -46,25 +98,50 @@ def evaluate(
         batch_size: Images that go through the backbone together.
         report: Told about progress and about images that could not be measured.
         workers: Threads that read ahead.
+        classes: How many classes the labels have; None means those of the model.
 
     Returns:
         Counts for each probe of the settings; rows are clusters for `cluster` and classes for `linear`. Labels that
-        are no class of the model do not count.
+        are no class do not count.
     """
-    counts = {probe: _nothing_counted(model, probe, settings.protocol) for probe in settings.probes}
+    columns = classes or len(model.config.label_space)
+    extra: Extra = "reference" if settings.protocol == "paper" else "errors"
+    counts = {probe: ConfusionMatrix(rows_of(model, probe), columns, extra=extra) for probe in settings.probes}
+    work = Pass(model, settings, columns, batch_size, workers)
+    for image in measured(work, dataset, report):
+        for probe, said in image.said.items():
+            counts[probe].update(torch.from_numpy(said), torch.from_numpy(image.labels))
+    return counts
+
+
+def measured(work: Pass, dataset: Dataset, report: Report, doing: str = "Measuring") -> Iterator[Measured]:
+    """Yield what a model says of every labelled image; see `evaluate` for how.
+
+    Args:
+        work: The model, and how it is run.
+        dataset: The images; those without a label map are left out.
+        report: Told about progress and about images that could not be measured.
+        doing: What the progress is called.
+    """
+    model, settings = work.model, work.settings
     segment = HalvingSegmenter(model.without_names(), settings, report)
+    crf = build_crf(work.also_crf) if work.also_crf else None
     labelled = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.label is not None))
     make_view = partial(model.view, settings=settings)
-    for batch in working_batches(labelled, make_view, batch_size, workers, report, "Measuring"):
+    for batch in working_batches(labelled, make_view, work.batch_size, work.workers, report, doing):
         usable = list(_usable(batch, report))
         answers = segment([image.pixels for image, _ in usable], [image.view for image, _ in usable])
         for (image, labels), answer in zip(usable, answers, strict=True):
             if isinstance(answer, ImageError):
                 report.warn(f"{printable(image.name)} was not measured: {answer}")
                 continue
-            for probe, said in answer.items():
-                counts[probe].update(*map(torch.from_numpy, _compared(said, image, labels, settings.protocol)))
-    return counts
+            yield Measured(
+                image.name,
+                image.pixels,
+                views.apply_to_labels(image.view, labels) if settings.protocol == "paper" else labels,
+                {probe: _compared(said, settings.protocol) for probe, said in answer.items()},
+                _sharpened(model, image, answer, settings, crf) if crf else {},
+            )
 
 
 def score_probes(
@@ -91,10 +168,9 @@ def score_probes(
     return scores
 
 
-def _nothing_counted(model: Segmenter, probe: Probe, protocol: Protocol) -> ConfusionMatrix:
-    classes = len(model.config.label_space)
-    rows = model.config.num_clusters if probe == "cluster" else classes
-    return ConfusionMatrix(rows, classes, extra="reference" if protocol == "paper" else "errors")
+def rows_of(model: Segmenter, probe: Probe) -> int:
+    """Return how many values a probe's answers can have: clusters, or classes of the model."""
+    return model.config.num_clusters if probe == "cluster" else len(model.config.label_space)
 
 
 def _usable(batch: Sequence[WorkingImage], report: Report) -> Iterator[tuple[WorkingImage, Array]]:
@@ -106,8 +182,20 @@ def _usable(batch: Sequence[WorkingImage], report: Report) -> Iterator[tuple[Wor
             report.warn(f"{printable(image.name)} was not measured: {image.labels}")
 
 
-def _compared(said: Labelled, image: WorkingImage, labels: Array, protocol: Protocol) -> tuple[Array, Array]:
-    """Return predictions and labels at the size at which the protocol compares them."""
-    if protocol == "paper":
-        return said.scores.argmax(0), views.apply_to_labels(image.view, labels)
-    return said.label_map, labels
+def _compared(said: Labelled, protocol: Protocol) -> Array:
+    """Return an answer at the size at which the protocol compares."""
+    return said.scores.argmax(0) if protocol == "paper" else said.label_map
+
+
+def _sharpened(
+    model: Segmenter, image: WorkingImage, answer: Mapping[Probe, Labelled], settings: Settings, crf: DenseCrf
+) -> dict[Probe, Array]:
+    """Return the answers after the CRF, of all probes at once, which share what depends on the image alone."""
+    guide = image.pixels
+    if settings.protocol == "paper":
+        mean, std = model.backbone.mean, model.backbone.std
+        guide = seen_by_crf(views.normalise(image.pixels, mean, std)[0].numpy(), mean, std)
+    refined = crf.refine(guide, [said.scores for said in answer.values()])
+    if settings.protocol == "paper":
+        return {probe: maps.argmax(0) for probe, maps in zip(answer, refined, strict=True)}
+    return {probe: views.restore_labels(image.view, maps)[0] for probe, maps in zip(answer, refined, strict=True)}

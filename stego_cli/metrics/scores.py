@@ -79,7 +79,7 @@ def score(counts: Tensor, cluster_to_class: Tensor | None = None, *, extra: Extr
         >>> score(torch.tensor([[3, 1], [0, 4]])).miou  # IoU 3/4 and 4/5
         0.775
     """
-    by_class, unassigned = _rows_by_class(counts, cluster_to_class)
+    by_class, unassigned = rows_by_class(counts, cluster_to_class)
     true_positives = by_class.diagonal()
     predicted = by_class.sum(dim=1)
     present = by_class.sum(dim=0) + unassigned
@@ -97,8 +97,19 @@ def score(counts: Tensor, cluster_to_class: Tensor | None = None, *, extra: Extr
     )
 
 
-def _rows_by_class(counts: Tensor, cluster_to_class: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Sum the rows of each class: (n, n) and, for the rows without a class, (n,); both float64."""
+def rows_by_class(counts: Tensor, cluster_to_class: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sum the rows of each class.
+
+    Args:
+        counts: Shape (K, n); row = prediction, column = class.
+        cluster_to_class: Class of each row, -1 for none, shape (K,); None if the rows are classes already.
+
+    Returns:
+        (n, n), row = predicted class, and, for the rows without a class, (n,); both float64.
+
+    Raises:
+        ShapeError: If the assignment does not fit the counts.
+    """
     num_rows, num_classes = counts.shape
     classes = torch.arange(num_rows) if cluster_to_class is None else cluster_to_class.cpu()
     if classes.shape != (num_rows,) or int(classes.amax()) >= num_classes:

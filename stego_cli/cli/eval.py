@@ -1,0 +1,278 @@
+"""`stego eval`: how good models are on labelled images."""
+
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from stego_cli.cli import options as o
+from stego_cli.cli.friendly import SOME_SKIPPED
+from stego_cli.cli.terminal import duration, print_json, show, terminal_report
+from stego_cli.config.words import DATASET_NAMES, ProbeChoice, Protocol
+from stego_cli.files import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from stego_cli.engine.evaluate import EvalResult
+
+Checkpoints = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        autocompletion=o.complete_model,
+        help="Model files (ours or released .ckpt), `embedded`, or names of published models. (default: the best one "
+        "present: the last one made here, else a published one, else embedded)",
+    ),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME|DIR",
+        autocompletion=o.complete_from(DATASET_NAMES),
+        help=f"A known dataset ({', '.join(DATASET_NAMES)}) or a folder with images in `imgs/val` and label maps of "
+        "the same names in `labels/val`. (default: cocostuff27)",
+        rich_help_panel=o.DATA,
+    ),
+]
+Splits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--split",
+        metavar="NAME",
+        help="Which split; may be given several times. (default: val)",
+        rich_help_panel=o.DATA,
+    ),
+]
+Classes = Annotated[
+    int | None,
+    typer.Option(
+        "--classes",
+        metavar="N",
+        help="How many classes label maps without a label space have. (default: found out)",
+        rich_help_panel=o.DATA,
+    ),
+]
+ProtocolName = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        metavar="|".join(get_args(Protocol)),
+        autocompletion=o.complete_from(get_args(Protocol)),
+        help="paper: resize, crop and average exactly as published. native: the whole image at its own size, as "
+        "`stego predict` does. (default: paper)",
+        rich_help_panel=o.QUALITY,
+    ),
+]
+Probe = Annotated[
+    str | None,
+    typer.Option(
+        "--probe",
+        metavar="|".join(get_args(ProbeChoice)),
+        autocompletion=o.complete_from(get_args(ProbeChoice)),
+        help="Measure the groups that were formed without labels, the classifier that was shown labels, or both. "
+        "(default: both)",
+        rich_help_panel=o.QUALITY,
+    ),
+]
+Crf = Annotated[
+    bool | None,
+    typer.Option(
+        "--crf/--no-crf",
+        help="Measure with a dense CRF, too, in the same pass. (default: no-crf)",
+        rich_help_panel=o.QUALITY,
+    ),
+]
+Extra = Annotated[
+    str | None,
+    typer.Option(
+        "--extra",
+        metavar="reference|errors",
+        autocompletion=o.complete_from(("reference", "errors")),
+        help="Pixels in clusters beyond the number of classes: reference drops them, as the published code does, which "
+        "flatters; errors counts those that are left over. (default: reference under protocol paper for a model of as "
+        "many classes as the dataset has, else errors)",
+        rich_help_panel=o.QUALITY,
+    ),
+]
+Overcluster = Annotated[
+    bool | None,
+    typer.Option(
+        "--overcluster",
+        help="Also give every cluster the class that it overlaps best. Uses labels; not comparable with the rest.",
+        rich_help_panel=o.QUALITY,
+    ),
+]
+Resolution = Annotated[
+    int | None,
+    typer.Option(
+        "--res",
+        "--resolution",
+        metavar="PIXELS",
+        help="Shorter side of the image as the network sees it. (default: 320 under paper, else the model's own)",
+        rich_help_panel=o.QUALITY,
+    ),
+]
+ReportFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--report",
+        metavar="DIR",
+        help="Write a page with all scores, confusions and examples, and scores.json; what is finished there is not "
+        "measured again.",
+        rich_help_panel=o.RESULTS,
+    ),
+]
+SaveNames = Annotated[
+    bool | None,
+    typer.Option(
+        "--save-names",
+        help="Write the class of each cluster, found here, into a copy of the model, so that `stego predict` shows "
+        "names.",
+        rich_help_panel=o.RESULTS,
+    ),
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="The copy that --save-names writes. (default: the model itself, with --overwrite)",
+        rich_help_panel=o.RESULTS,
+    ),
+]
+OPTIONS: dict[str, Any] = {
+    "dataset_option": Dataset,
+    **{name: option for name, option in o.DATASET_OPTIONS.items() if not name.startswith("dataset")},
+    "label_space": o.LabelSpaceName,
+    "mirror": o.Mirror,
+    "device": o.Device,
+    "precision": o.PrecisionName,
+    "batch_size": o.BatchSize,
+    "workers": o.Workers,
+    **o.RUN_OPTIONS,
+    "dry_run": o.DryRun,
+}
+
+
+@o.with_options(**OPTIONS)
+def eval_command(  # noqa: PLR0913, PLR0917 - one parameter per option
+    checkpoints: Checkpoints = None,
+    splits: Splits = None,
+    classes: Classes = None,
+    protocol: ProtocolName = None,
+    probe: Probe = None,
+    crf: Crf = None,
+    extra: Extra = None,
+    overcluster: Overcluster = None,
+    resolution: Resolution = None,
+    report_folder: ReportFolder = None,
+    save_names: SaveNames = None,
+    out: Out = None,
+    **shared: Any,
+) -> None:
+    """Measure models on labelled images: mIoU and accuracy, per class and per image.
+
+    Clusters are matched to the classes of the dataset once, over the whole
+    split; labels train nothing. Several models make one table.
+
+    [bold]Examples[/bold]
+
+      stego eval embedded --dataset camvid/ --protocol native
+      stego eval a.safetensors cocostuff27_vit_base_5 --crf --report scores
+      stego eval mine.safetensors --dataset my/ --save-names --out named.safetensors
+    """
+    typed = o.typed_options(locals())
+    typed = {**typed, "checkpoints": checkpoints or None, "splits": splits or None, "report": report_folder}
+    from stego_cli.config.evaluate import EvalConfig
+
+    read = o.settings(EvalConfig, typed)
+    from stego_cli.engine.evaluate import evaluate_models  # torch loads here, so that --help stays quick
+
+    with terminal_report(quiet=shared["quiet"]) as report:
+        result = evaluate_models(read, report, dry_run=shared["dry_run"])
+    if not result.is_first:  # the first of several processes speaks for all
+        return
+    if shared["json"]:
+        print_json(result.to_json())
+    else:
+        show_result(result)
+    if result.skipped:
+        raise typer.Exit(SOME_SKIPPED)
+
+
+def show_result(result: "EvalResult") -> None:
+    """Print the table of all models, the classes of a single one, and where more is to be found."""
+    if result.planned is not None:
+        for line in (*result.planned, "nothing was written"):
+            show(line)
+        return
+    entries = result.entries
+    for line in _table(("", "", "mIoU %", "accuracy %"), _summary(entries)):
+        show(line)
+    if len(entries) == 1:
+        heads = [head for head in _titles() if entries[0].get(head) and not head.endswith("many_to_one")]
+        titles = ("IoU %", *(_titles()[head] for head in heads))
+        for line in ("", *_table(titles, _classes(entries[0], heads))):
+            show(line)
+    for line in dict.fromkeys(line for entry in entries for line in entry["skipped"]):
+        show(f"skipped: {line}")
+    if result.named is not None:
+        show(f"model with the names of its clusters: {printable(result.named)}")
+        show(f"next: stego predict imgs/ --model {printable(result.named)}")
+    if result.page is not None:
+        show(f"open {printable(result.page)} in a browser to look at classes, confusions and examples")
+
+
+def _summary(entries: "Sequence[Mapping[str, Any]]") -> "Iterator[tuple[str, ...]]":
+    """Yield a line for each way that each model was measured."""
+    for entry in entries:
+        images = f"{entry['images']} image{'' if entry['images'] == 1 else 's'}"
+        where = f"{entry['dataset']}, {entry['split']}, {images}, {entry['protocol']}, {duration(entry['seconds'])}"
+        yield (f"{entry['checkpoint']} on {where}",)
+        for head, title in _titles().items():
+            if scores := entry.get(head):
+                remark = "  (uses labels; not comparable)" if head.endswith("many_to_one") else ""
+                yield ("  ", title, _percent(scores["miou"]), _percent(scores["accuracy"]) + remark)
+        if entry["linear"] is None and entry["notes"] and entry["config"]["probe"] != "cluster":
+            yield ("  ", "linear", "-", "-")
+
+
+def _classes(entry: "Mapping[str, Any]", heads: "Sequence[str]") -> "Iterator[tuple[str, ...]]":
+    """Yield a line for each class."""
+    for name in entry[heads[0]]["per_class"]:
+        yield (name, *(_percent(entry[head]["per_class"][name]["iou"]) for head in heads))
+
+
+def _titles() -> "Mapping[str, str]":
+    from stego_cli.report.eval_report import HEADS
+
+    return HEADS
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _table(titles: "Sequence[str]", rows: "Iterator[tuple[str, ...]]") -> list[str]:
+    """Return lines in columns: words to the left, numbers to the right; a row of one cell stands by itself."""
+    lines = [tuple(titles), *rows]
+    whole = [row for row in lines if len(row) == len(titles)]
+    first = 2 if not titles[0] else 1  # columns of words
+    widths = [max(len(row[column].partition("  (")[0]) for row in whole) for column in range(len(titles))]
+    return [
+        row[0]
+        if len(row) == 1
+        else "  ".join(
+            cell.ljust(widths[column]) if column < first else _right(cell, widths[column])
+            for column, cell in enumerate(row)
+        ).rstrip()
+        for row in lines
+    ]
+
+
+def _right(cell: str, width: int) -> str:
+    """Align a number to the right, whatever remark follows it."""
+    number, gap, remark = cell.partition("  (")
+    return number.rjust(width) + gap + remark
