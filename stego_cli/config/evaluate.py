@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_
 from stego_cli.config.crf import CrfParameters
 from stego_cli.config.data import DataConfig
 from stego_cli.config.fields import Conflict, DeviceName, UserPath, refuse, split_commas, usable_cores
+from stego_cli.config.rules import segmenting_conflicts
 from stego_cli.config.words import Precision, ProbeChoice, Protocol
 
 Name = Annotated[str, Field(min_length=1)]
@@ -74,21 +75,8 @@ class EvalConfig(DataConfig):
     @model_validator(mode="after")
     def settings_go_together(self) -> Self:
         """Refuse combinations that could not do what they promise."""
-        refuse([*self._against_the_paper(), *self._about_names(), *self._impossible()])
+        refuse([*segmenting_conflicts(self), *self._about_names(), *self._impossible()])
         return self
-
-    def _against_the_paper(self) -> list[Conflict]:
-        """Return what would make results of the paper protocol differ from the published ones."""
-        if self.protocol != "paper":
-            return []
-        conflicts = []
-        if self.precision not in {"auto", "fp32"}:
-            rule = f"the paper protocol computes in fp32, got {self.precision}; use fp32, auto, or protocol native"
-            conflicts.append(Conflict(("protocol", "precision"), rule))
-        if not self.mirror:
-            rule = "the paper protocol always averages over the image and its mirror; use protocol native without it"
-            conflicts.append(Conflict(("protocol", "mirror"), rule))
-        return conflicts
 
     def _about_names(self) -> list[Conflict]:
         """Return what stands in the way of writing one assignment into one file."""
@@ -107,9 +95,6 @@ class EvalConfig(DataConfig):
     def _impossible(self) -> list[Conflict]:
         """Return what cannot work under any protocol."""
         conflicts = []
-        if self.precision == "fp16" and self.device == "cpu":
-            rule = "fp16 is too slow and coarse on a CPU; use bf16 or fp32"
-            conflicts.append(Conflict(("precision", "device"), rule))
         if self.overcluster and self.probe == "linear":
             rule = "overclustering is about clusters; use --probe cluster or both"
             conflicts.append(Conflict(("overcluster", "probe"), rule))

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_
 
 from stego_cli.config.crf import CrfParameters
 from stego_cli.config.fields import CommandConfig, Conflict, DeviceName, UserPath, refuse, split_commas, usable_cores
+from stego_cli.config.rules import segmenting_conflicts
 from stego_cli.config.words import Precision, ProbeChoice, Protocol, SaveKind
 
 
@@ -51,29 +52,12 @@ class PredictConfig(CommandConfig):
     @model_validator(mode="after")
     def settings_go_together(self) -> Self:
         """Refuse combinations that could not do what they promise."""
-        refuse([*self._against_the_paper(), *self._impossible()])
+        refuse([*segmenting_conflicts(self), *self._impossible()])
         return self
-
-    def _against_the_paper(self) -> list[Conflict]:
-        """Return what would make results of the paper protocol differ from the published ones."""
-        if self.protocol != "paper":
-            return []
-        conflicts = []
-        if self.precision not in {"auto", "fp32"}:
-            rule = f"the paper protocol computes in fp32, got {self.precision}; use fp32, auto, or protocol native"
-            conflicts.append(Conflict(("protocol", "precision"), rule))
-        if not self.mirror:
-            rule = "the paper protocol always averages over the image and its mirror; use protocol native without it"
-            conflicts.append(Conflict(("protocol", "mirror"), rule))
-        return conflicts
 
     def _impossible(self) -> list[Conflict]:
         """Return what cannot work under any protocol."""
         conflicts = []
-        if self.precision == "fp16" and self.device == "cpu":
-            conflicts.append(
-                Conflict(("precision", "device"), "fp16 is too slow and coarse on a CPU; use bf16 or fp32")
-            )
         if not self.save:
             rule = "nothing would be written; name at least one of labels, overlay, probs"
             conflicts.append(Conflict(("save",), rule))

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     Answer = CroppedImage | SkippedImage
     _Connection = Connection[Any, Any]
 
-WORTH = 16  # images that make up for starting a process
+WORTH = 32  # images that make up for starting a process
 _QUEUED = 2  # images that a worker has been given: the one at hand, and the next
 _PATIENCE = 30.0  # seconds for workers of a killed run to end
 

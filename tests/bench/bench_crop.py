@@ -54,6 +54,17 @@ def enlarged(source: Path, root: Path, images: int, height: int, width: int) -> 
     return root
 
 
+def repeated(source: Path, root: Path, times: int) -> Path:
+    """Link the images of a folder several times, so that starting processes counts as little as in a large dataset."""
+    for path in sorted((source / "imgs" / "train").iterdir()):
+        for number in range(times):
+            for kind, name in (("imgs", path.name), ("labels", f"{path.stem}.png")):
+                place = root / kind / "train"
+                place.mkdir(parents=True, exist_ok=True)
+                (place / f"{number}_{name}").symlink_to((source / kind / "train" / name).resolve())
+    return root
+
+
 def plain_loop(source: Path, out: Path) -> None:
     """Crop as a script would."""
     for kind in ("img", "label"):
@@ -100,15 +111,17 @@ def main() -> None:
     options.add_argument("--dataset", type=Path, default=CAMVID, help="Folder with `imgs/train` and `labels/train`.")
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2, 4])
-    options.add_argument("--large", type=int, default=40, help="Images of 2048x1024; 0 for none.")
+    options.add_argument("--large", type=int, default=120, help="Images of 2048x1024; 0 for none.")
+    options.add_argument("--times", type=int, default=4, help="How often the folder is taken.")
     chosen = options.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, medians of {chosen.rounds} rounds")  # noqa: T201
     with tempfile.TemporaryDirectory() as folder:
         place, source = Path(folder), chosen.dataset
         if not source.is_dir():
             source = drawn(place / "drawn", 200, 360, 480)
-        print(source.name)  # noqa: T201
-        measure(source, chosen.rounds, chosen.workers, place)
+        many = repeated(source, place / "many", chosen.times)
+        print(f"{source.name}, {chosen.times} times")  # noqa: T201
+        measure(many, chosen.rounds, chosen.workers, place)
         if chosen.large:
             large = enlarged(source, place / "large", chosen.large, 1024, 2048)
             print(f"{source.name} at 2048x1024")  # noqa: T201
