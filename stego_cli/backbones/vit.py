@@ -44,6 +44,8 @@ class DinoVit(VisionTransformer):
             dynamic_img_size=True,
             weight_init="skip",
         )
+        for unset in (self.cls_token, self.pos_embed):  # timm leaves these as the memory was, at worst no numbers
+            nn.init.trunc_normal_(unset, std=0.02)
 
     def _pos_embed(self, x: Tensor) -> Tensor:
         """Add the class token and positions to patch embeddings (B, h, w, C) -> (B, 1 + h*w, C); called by timm."""
