@@ -10,11 +10,9 @@ import torch
 from stego_cli.errors import WeightsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from torch import Tensor
-
-    Converter = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 # What training needs and features do not: stand-ins for hidden patches, MAE's decoder, and a norm of DINOv3 for crops.
 _ONLY_FOR_TRAINING = ("mask_token", "masked_embed", "decoder_", "local_cls_norm.")

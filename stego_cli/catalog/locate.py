@@ -42,11 +42,6 @@ def datasets_folder() -> Path:
     return stego_home() / "datasets"
 
 
-def dataset_folder(name: str) -> Path:
-    """Return the folder that the archives of a dataset are unpacked into."""
-    return datasets_folder() / name
-
-
 def find_weights(name: str) -> Path:
     """Return the weight file of a backbone on this machine.
 

@@ -215,7 +215,7 @@ def test_one_that_fails_does_not_keep_the_others_away(world: World) -> None:
 def test_a_dataset_is_unpacked_and_its_archive_may_go(world: World) -> None:
     path = world.add("datasets", "set", "set.zip", zipped({"set/imgs/a.txt": b"1", "set/b.txt": b"2"}))
     assert run("datasets", "set").exit_code == 0
-    assert (locate.dataset_folder("set") / "imgs" / "a.txt").read_bytes() == b"1"
+    assert (locate.datasets_folder() / "set" / "imgs" / "a.txt").read_bytes() == b"1"
     path.unlink()
     result = run("datasets", "set")
     assert (result.exit_code, len(world.asked)) == (0, 1)
@@ -262,8 +262,8 @@ def test_files_placed_by_hand_are_verified_and_unpacked(world: World) -> None:
     assert run("datasets", "town").exit_code == 1  # the labels are not there yet
     (path.parent / "labels.zip").write_bytes(zipped({"l": b"2"}))
     assert run("datasets", "town").exit_code == 0
-    assert (locate.dataset_folder("town") / "i").exists()
-    assert (locate.dataset_folder("town") / "l").exists()
+    assert (locate.datasets_folder() / "town" / "i").exists()
+    assert (locate.datasets_folder() / "town" / "l").exists()
     assert set(recorded()) == {"datasets/images.zip", "datasets/labels.zip"}
 
 
