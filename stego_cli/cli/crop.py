@@ -12,7 +12,7 @@ from stego_cli.files import printable
 
 if TYPE_CHECKING:
     from stego_cli.config.crops import CropsConfig
-    from stego_cli.engine.crop import CropResult
+    from stego_cli.engine.crop.run import CropResult
 
 RULES = ("python38", "python37")
 
@@ -124,7 +124,7 @@ def crop_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     from stego_cli.config.crops import CropsConfig
 
     read = o.settings(CropsConfig, typed)
-    from stego_cli.engine.crop import estimate_crops, make_crops
+    from stego_cli.engine.crop.run import estimate_crops, make_crops
 
     with terminal_report(quiet=shared["quiet"]) as report:
         result = estimate_crops(read) if dry_run else make_crops(read, report)

@@ -13,7 +13,7 @@ from stego_cli.files import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from stego_cli.engine.evaluate import EvalResult
+    from stego_cli.engine.evaluate.run import EvalResult
 
 Checkpoints = Annotated[
     list[str] | None,
@@ -188,7 +188,7 @@ def eval_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     from stego_cli.config.evaluate import EvalConfig
 
     read = o.settings(EvalConfig, typed)
-    from stego_cli.engine.evaluate import evaluate_models  # torch loads here, so that --help stays quick
+    from stego_cli.engine.evaluate.run import evaluate_models  # torch loads here, so that --help stays quick
 
     with terminal_report(quiet=shared["quiet"]) as report:
         result = evaluate_models(read, report, dry_run=shared["dry_run"])

@@ -10,8 +10,8 @@ from stego_cli.cli.terminal import duration, print_json, show, show_facts, show_
 from stego_cli.files import printable
 
 if TYPE_CHECKING:
-    from stego_cli.engine.train import TrainResult
-    from stego_cli.engine.train_plan import TrainPlan
+    from stego_cli.engine.train.plan import TrainPlan
+    from stego_cli.engine.train.run import TrainResult
 
 TRAINING = "Training"
 FEATURE_MODES = ("auto", "cache", "memory", "live")  # as in the config, which is not loaded for --help
@@ -180,13 +180,13 @@ def train_command(  # noqa: PLR0913, PLR0917 - one parameter per option
 
     read = o.settings(TrainConfig, typed)
     if dry_run:
-        from stego_cli.engine.train_plan import plan_training
+        from stego_cli.engine.train.plan import plan_training
 
         with terminal_report(quiet=shared["quiet"]) as report:
             plan = plan_training(read, report)
         print_json(plan.to_json()) if shared["json"] else show_plan(plan)
         return
-    from stego_cli.engine.train import train_model  # torch loads here
+    from stego_cli.engine.train.run import train_model  # torch loads here
 
     with terminal_report(quiet=shared["quiet"]) as report:
         result = train_model(read, report)

@@ -1,1 +1,1 @@
-"""The run loops: predict, fit."""
+"""The run loops: train, evaluate, predict, fit, crop, neighbours, features."""

@@ -21,7 +21,7 @@ from PIL import Image
 from stego_cli.config.crops import CropsConfig
 from stego_cli.config.load import load_config
 from stego_cli.data.crops import crop_size, five_boxes
-from stego_cli.engine.crop import make_crops
+from stego_cli.engine.crop.run import make_crops
 from stego_cli.progress import Silence
 
 CAMVID = Path(__file__).parents[3] / "shared" / "data" / "camvid"

@@ -37,7 +37,7 @@ from stego_cli.data.datasets.build import open_dataset
 from stego_cli.data.labels import load_label_space
 from stego_cli.data.views import apply, apply_to_labels, normalise
 from stego_cli.engine import measure
-from stego_cli.engine.eval_counts import count_all
+from stego_cli.engine.evaluate.counts import count_all
 from stego_cli.engine.measure import Pass
 from stego_cli.metrics.confusion import ConfusionMatrix
 from stego_cli.progress import Silence

@@ -25,8 +25,8 @@ from torch.nn import functional
 
 from stego_cli.config.losses import LossConfig, OptimiserConfig
 from stego_cli.config.model import StegoConfig
-from stego_cli.engine.probe_terms import linear_loss
-from stego_cli.engine.train_step import build_train_state, train_step
+from stego_cli.engine.train.probe_terms import linear_loss
+from stego_cli.engine.train.step import build_train_state, train_step
 from stego_cli.methods.stego.correspondence import Compared, correspondence
 from stego_cli.methods.stego.draws import draw_step, plan_draws
 from stego_cli.methods.stego.losses import crf_loss

@@ -26,12 +26,12 @@ from safetensors.torch import save_file
 from stego_cli.backbones.registry import build_backbone
 from stego_cli.config.model import FilterbankConfig, VitConfig
 from stego_cli.config.train import TrainConfig
-from stego_cli.engine.train_batches import Supply, prepared_steps
-from stego_cli.engine.train_loop import Job, Place, run_job
-from stego_cli.engine.train_measure import Yardstick
-from stego_cli.engine.train_ranks import Ranks
-from stego_cli.engine.train_setup import make_plan, make_yardstick
-from stego_cli.engine.train_step import TrainState, build_train_state, train_step
+from stego_cli.engine.train.batches import Supply, prepared_steps
+from stego_cli.engine.train.loop import Job, Place, run_job
+from stego_cli.engine.train.measure import Yardstick
+from stego_cli.engine.train.ranks import Ranks
+from stego_cli.engine.train.setup import make_plan, make_yardstick
+from stego_cli.engine.train.step import TrainState, build_train_state, train_step
 from stego_cli.progress import Silence
 
 

@@ -13,7 +13,7 @@ from stego_cli.config.load import load_config
 from stego_cli.data.crops import CropRule, tuple_hash
 from stego_cli.data.datasets.build import open_dataset
 from stego_cli.data.views import apply_to_labels, paper_view
-from stego_cli.engine.crop import make_crops
+from stego_cli.engine.crop.run import make_crops
 from stego_cli.progress import Silence
 
 RULES = {"random_by_seed": "python38", "random_by_seed_python37_or_older": "python37"}

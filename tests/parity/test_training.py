@@ -11,7 +11,7 @@ import torch
 
 from stego_cli.config.losses import CrfLossConfig, LossConfig, OptimiserConfig
 from stego_cli.config.model import StegoConfig
-from stego_cli.engine.train_step import BETAS, EPSILON, TrainState, build_train_state, train_step
+from stego_cli.engine.train.step import BETAS, EPSILON, TrainState, build_train_state, train_step
 from stego_cli.methods.stego.draws import NO_DROP, DropMasks, StepDraws
 from stego_cli.methods.stego.step import StepInput
 

@@ -14,7 +14,7 @@ from stego_cli.data.datasets.build import available_splits, open_dataset
 from stego_cli.data.datasets.cropped import JOURNAL, crop_origin, crop_samples, crop_splits, crops_folder, is_crops
 from stego_cli.data.datasets.known import place_of
 from stego_cli.data.labels import load_label_space
-from stego_cli.engine import crop_record
+from stego_cli.engine.crop import record as crop_record
 from stego_cli.errors import StegoError
 
 STORED = np.array([[0, 1, 2], [3, 27, 255]], np.uint8)

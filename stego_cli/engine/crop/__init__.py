@@ -1,0 +1,1 @@
+"""Cropping a dataset: plan, worker processes, journal."""

@@ -1,0 +1,1 @@
+"""Evaluation: plan, counts, class names, examples, store."""

@@ -1,0 +1,1 @@
+"""Training: plan, features, batches, step, loop, state."""

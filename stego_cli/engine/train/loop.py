@@ -1,0 +1,247 @@
+"""The run of one seed: steps, and now and then a line of the history, a measurement, a state to go on from."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from stego_cli.checkpoints.native import save_checkpoint
+from stego_cli.engine.train.batches import prepared_steps
+from stego_cli.engine.train.measure import measure
+from stego_cli.engine.train.ranks import InType
+from stego_cli.engine.train.state import Measured, Progress, load_state, save_state
+from stego_cli.engine.train.step import build_train_state, reset_probes, train_step
+from stego_cli.engine.train.stop import stop_requests
+from stego_cli.errors import StegoError
+from stego_cli.files import printable
+from stego_cli.progress import ShowsLosses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from stego_cli.config.losses import LossConfig
+    from stego_cli.config.train import TrainConfig
+    from stego_cli.engine.train.batches import Supply
+    from stego_cli.engine.train.measure import Yardstick
+    from stego_cli.engine.train.ranks import Ranks
+    from stego_cli.engine.train.step import TrainState
+    from stego_cli.engine.train.stop import StopRequest
+    from stego_cli.progress import Report
+
+LOG_EVERY = 20  # steps between rows of the history; the only ones that wait for the device
+Ending = Literal["done", "minutes", "stopped"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The files of a run.
+
+    Attributes:
+        model: The model that is kept.
+        folder: All that belongs to it.
+    """
+
+    model: Path
+    folder: Path
+
+    @property
+    def state(self) -> Path:
+        """What the run can go on from."""
+        return self.folder / "state.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """The model as it is after the last step."""
+        return self.folder / "last.safetensors"
+
+
+@dataclass(frozen=True)
+class Job:
+    """The run of one seed.
+
+    Attributes:
+        config: Its settings, with the loss that is really used.
+        seed: Its seed.
+        loss: The loss.
+        supply: What steps are made from.
+        yardstick: What models are measured with.
+        place: Its files.
+        ranks: The processes that share it.
+        settings: What the result depends on.
+        autocast: Type of the head's arithmetic; None is float32.
+        listeners: Told about every row of the history and every measurement: the step, and values by name.
+    """
+
+    config: TrainConfig
+    seed: int
+    loss: LossConfig
+    supply: Supply
+    yardstick: Yardstick
+    place: Place
+    ranks: Ranks
+    settings: dict[str, object]
+    autocast: torch.dtype | None = None
+    listeners: list[Callable[[int, Mapping[str, float]], None]] = field(default_factory=list)
+
+
+def run_job(job: Job, report: Report) -> tuple[Progress, Ending]:
+    """Train until all steps are done, the time is up, or somebody wants it to stop; go on from a state if there is one.
+
+    Raises:
+        StegoError: If a loss is no number; the last good state is kept. Also if something cannot be read or written.
+        KeyboardInterrupt: After Ctrl-C, once the state is saved.
+    """
+    state, progress = _state(job)
+    backward = job.ranks.spread(state)
+    with stop_requests() as request:
+        ending = _steps(job, state, progress, backward, request, report)
+    if ending == "stopped":
+        _save(job, state, progress)
+        if job.ranks.rank == 0:
+            report.note(f"saved after step {progress.step} of {job.config.steps}")
+        raise KeyboardInterrupt
+    if not progress.measured or progress.measured[-1].step != progress.step:
+        _measure(job, state, progress, report)
+    _save(job, state, progress)
+    return progress, ending
+
+
+def _state(job: Job) -> tuple[TrainState, Progress]:
+    """Return a fresh state, or the one that was saved."""
+    config, labels = job.config, job.supply.labels
+    state = build_train_state(
+        config.method,
+        job.loss,
+        config.optimiser,
+        job.supply.backbone.channels,
+        job.yardstick.clusters,
+        None if labels is None else len(job.yardstick.space),
+        job.seed,
+    )
+    state.trainee.to(job.ranks.device)
+    state.first_bad = state.first_bad.to(job.ranks.device)
+    if job.autocast is not None:
+        state.model = InType(state.trainee, job.autocast)
+    if job.place.state.is_file():
+        return state, load_state(job.place.state, state)
+    return state, Progress(dict(job.settings))
+
+
+def _steps(
+    job: Job,
+    state: TrainState,
+    progress: Progress,
+    backward: Callable[[Tensor], None],
+    request: StopRequest,
+    report: Report,
+) -> Ending:
+    """Do the steps that are left."""
+    config, first, device = job.config, progress.step, job.ranks.device
+    before, started = progress.seconds, time.perf_counter()
+    steps = prepared_steps(job.supply, first, config.steps, config.workers, device)
+    for prepared in report.track(steps, "Training", total=max(config.steps - first, 0)):
+        if prepared.number == config.reset_probes_at:
+            reset_probes(state, job.seed)
+        _count(progress, train_step(state, job.supply.given(prepared, device), prepared.number, backward))
+        progress.step = prepared.number + 1
+        progress.seconds = before + time.perf_counter() - started
+        if progress.step % LOG_EVERY == 0:
+            _refuse_bad(job, state, progress)
+            _log(job, progress, report)
+        if config.eval_every and progress.step % config.eval_every == 0:
+            _refuse_bad(job, state, progress)
+            _measure(job, state, progress, report)
+        if progress.step % config.checkpoint_every == 0:
+            _refuse_bad(job, state, progress)
+            _save(job, state, progress)
+        if progress.step % (LOG_EVERY if job.ranks.world > 1 else 1) == 0 and progress.step < config.steps:
+            if job.ranks.any(request.wanted):
+                return "stopped"
+            if config.minutes is not None and job.ranks.any(progress.seconds > 60 * config.minutes):
+                return "minutes"
+    _refuse_bad(job, state, progress)
+    return "done"
+
+
+def _count(progress: Progress, terms: dict[str, Tensor]) -> None:
+    """Add the terms of one step to those since the last row of the history; nothing waits for the device."""
+    window = progress.window
+    progress.window = {name: window[name] + term if name in window else term for name, term in terms.items()}
+    progress.window_steps += 1
+
+
+def _log(job: Job, progress: Progress, report: Report) -> None:
+    """Write a row of the history: means since the one before."""
+    names = list(progress.window)
+    means = (torch.stack([progress.window[name] for name in names]) / progress.window_steps).tolist()
+    row = dict(zip(names, means, strict=True))
+    progress.history.append({"step": progress.step, **row})
+    progress.window, progress.window_steps = {}, 0
+    if isinstance(report, ShowsLosses):
+        report.losses(progress.step, {name: row[name] for name in ("total", "self", "knn", "random") if name in row})
+    for listener in job.listeners:
+        listener(progress.step, row)
+
+
+def _refuse_bad(job: Job, state: TrainState, progress: Progress) -> None:
+    """End the run if a loss was no number, with the state before that step.
+
+    Raises:
+        StegoError: Names the step and its images.
+    """
+    bad = state.bad_step()
+    if bad is None:
+        return
+    # Nothing was updated since, so what there is now is the state before that step.
+    progress.step, progress.window, progress.window_steps = bad, {}, 0
+    _save(job, state, progress)
+    samples = job.supply.dataset.samples
+    names = ", ".join(f"`{printable(samples[image].name)}`" for image in job.supply.images(bad))
+    raise StegoError(
+        f"the loss or its gradient was no finite number at step {bad}, with the images {names}\n\n"
+        f"hint: the state before it is kept in `{printable(job.place.state)}`; look at these images with `stego info "
+        "dataset`, or start anew with --overwrite and a smaller --set optimiser.lr"
+    )
+
+
+def _measure(job: Job, state: TrainState, progress: Progress, report: Report) -> None:
+    """Measure the model, and keep it if it is the best so far; one process does so, the others wait."""
+    if job.ranks.rank == 0:
+        checkpoint, values = measure(job.yardstick, state.trainee, job.seed, report)
+        found = Measured(progress.step, values)
+        progress.measured.append(found)
+        for listener in job.listeners:
+            listener(progress.step, values)
+        by = job.yardstick.keeps_by
+        if _is_better(found, progress.kept, by):
+            progress.kept = found
+            save_checkpoint(checkpoint, job.place.model)
+        save_checkpoint(checkpoint, job.place.last)
+        _say(found, report)
+    else:
+        progress.measured.append(Measured(progress.step, {}))  # so that all know what has been measured
+    job.ranks.wait()
+
+
+def _is_better(found: Measured, kept: Measured | None, by: str) -> bool:
+    """Say whether a measurement is better than the best so far; equal ones and missing values go to the later one."""
+    if kept is None or not by or by not in found.values or by not in kept.values:
+        return True
+    return found.values[by] >= kept.values[by]
+
+
+def _say(found: Measured, report: Report) -> None:
+    words = ", ".join(f"{name} {100 * value:.2f} %" for name, value in found.values.items())
+    report.note(f"step {found.step}: {words}")
+
+
+def _save(job: Job, state: TrainState, progress: Progress) -> None:
+    if job.ranks.rank == 0:
+        save_state(state, progress, job.place.state)
+    job.ranks.wait()

@@ -1,0 +1,160 @@
+"""`stego train --dry-run`: what would happen, and about how long it would take, without writing anything."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from stego_cli.engine.backbone_run import fingerprint, store_place
+from stego_cli.engine.device import choose_device
+from stego_cli.engine.train.features import DTYPES
+from stego_cli.engine.train.setup import make_plan
+from stego_cli.engine.train.start import target_of
+from stego_cli.engine.train.step import build_train_state, train_step
+from stego_cli.errors import StegoError
+from stego_cli.features.store import FeatureStore
+from stego_cli.files import printable
+from stego_cli.methods.stego.draws import draw_step, plan_draws
+from stego_cli.methods.stego.step import StepInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stego_cli.config.train import TrainConfig
+    from stego_cli.engine.train.setup import Plan
+    from stego_cli.progress import Report
+
+TIMED = 3  # steps, after one that is not
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What `stego train` would do.
+
+    Attributes:
+        facts: In words, by name.
+        feature_bytes: Size of all feature maps.
+        parameters: Numbers that are trained.
+        step_seconds: Measured time of one step on made-up features.
+        seconds: Estimated time of everything, measurements apart.
+    """
+
+    facts: tuple[tuple[str, str], ...]
+    feature_bytes: int
+    parameters: int
+    step_seconds: float
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "dry_run": True,
+            **dict(self.facts),
+            "feature_bytes": self.feature_bytes,
+            "parameters": self.parameters,
+            "step_seconds": round(self.step_seconds, 5),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def plan_training(config: TrainConfig, report: Report) -> TrainPlan:
+    """Say what `train_model` would do; time a few steps on made-up features, and write nothing.
+
+    Raises:
+        StegoError: If the dataset, the weights or the settings would not allow it.
+    """
+    config = config.model_copy(update={"device": str(choose_device(config.device))})
+    plan = make_plan(config, report)
+    batch = min(config.batch_size, len(plan.run.dataset))
+    per_step, parameters = _timed_steps(plan, batch)
+    per_image = _timed_images(plan, batch)
+    missing = 0 if _cached(plan) else len(plan.run.dataset)
+    # Neighbours need a pass of their own the first time; at every step, live features are of images and neighbours.
+    passes = 2 * missing * per_image
+    if plan.choice.mode == "live":
+        passes, per_step = len(plan.run.dataset) * per_image, per_step + 2 * batch * per_image
+    seconds = passes + config.seeds * config.steps * per_step
+    return TrainPlan(_facts(plan, batch, parameters, per_step), plan.bytes, parameters, per_step, seconds)
+
+
+def _facts(plan: Plan, batch: int, parameters: int, per_step: float) -> tuple[tuple[str, str], ...]:
+    config, run = plan.config, plan.run
+    made = fingerprint(run, "maps", DTYPES[config.dtype])
+    labels = f"{len(plan.space)} classes" if run.dataset.is_labelled else "none"
+    measured = (
+        f"{len(plan.validation)} images of `{plan.validation.split}`" if plan.validation else "no labels to do so"
+    )
+    shape = "x".join(map(str, made.shape))
+    seeds = f", for each of {config.seeds} seeds" if config.seeds > 1 else ""
+    return (
+        ("images", f"{len(run.dataset)} of {run.dataset.name}, {run.dataset.split}"),
+        ("labels", labels),
+        ("feature maps", f"{made.count} x {shape} {made.dtype}: {plan.choice.why}"),
+        ("cache", "there and complete" if _cached(plan) else "not there yet"),
+        ("clusters", str(plan.clusters)),
+        ("parameters", f"{parameters} to train"),
+        (
+            "steps",
+            f"{config.steps} with {batch} images each{seeds}, {1000 * per_step:.1f} ms per step on {config.device}",
+        ),
+        ("measured on", measured),
+        ("model", printable(target_of(config, run.dataset))),
+    )
+
+
+def _cached(plan: Plan) -> bool:
+    run = plan.run
+    try:
+        FeatureStore.open(
+            store_place(run.config, run.dataset, "maps"), fingerprint(run, "maps", DTYPES[plan.config.dtype])
+        )
+    except StegoError:
+        return False
+    return True
+
+
+def _timed_steps(plan: Plan, batch: int) -> tuple[float, int]:
+    """Return the median seconds of a step, and how many numbers it trains."""
+    config, backbone, device = plan.config, plan.run.backbone, torch.device(plan.config.device)
+    classes = len(plan.space) if plan.run.dataset.is_labelled else None
+    state = build_train_state(
+        config.method, config.loss, config.optimiser, backbone.channels, plan.clusters, classes, config.seed
+    )
+    state.trainee.to(device)
+    state.first_bad = state.first_bad.to(device)
+    draws = draw_step(plan_draws(config.loss, 0.0, batch, backbone.channels), config.seed, 0)
+    side = config.resolution // backbone.patch_size
+    features = torch.randn(batch, backbone.channels, side, side)
+    square = (batch, config.resolution, config.resolution)
+    optional = {
+        "labels": torch.zeros(square, dtype=torch.uint8) if classes else None,
+        "neighbor_labels": torch.zeros(square, dtype=torch.uint8) if config.loss.use_true_labels else None,
+        "images": torch.randn(batch, 3, *square[1:]) if config.loss.crf_weight > 0 else None,
+        "augmented_features": features if config.loss.aug_weight > 0 else None,
+        "augmented_coords": torch.zeros(*square, 2) if config.loss.aug_weight > 0 else None,
+    }
+    step = StepInput(features, draws, neighbor_features=features.flip(0), **optional).to(device)
+    seconds = _median(lambda number: float(train_step(state, step, number)["total"]))
+    return seconds, sum(each.numel() for each in state.trainee.parameters())
+
+
+@torch.no_grad()
+def _timed_images(plan: Plan, batch: int) -> float:
+    """Return the median seconds that the backbone takes for an image, reading it apart."""
+    side, backbone = plan.config.resolution, plan.run.backbone
+    images = torch.zeros(min(batch, 4), 3, side, side, device=plan.config.device)
+    return _median(lambda _: float(backbone(images).sum())) / len(images)
+
+
+def _median(work: Callable[[int], float]) -> float:
+    """Return the median seconds of some calls, each of which returns a number, so that the device has finished."""
+    times = []
+    for number in range(TIMED + 1):
+        started = time.perf_counter()
+        work(number)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:])

@@ -1,0 +1,293 @@
+"""`stego train` from end to end: a folder of images becomes a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import shutil
+import statistics
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from stego_cli import __version__
+from stego_cli.engine.extract import rank_and_world
+from stego_cli.engine.train.curves import tensorboard_curves
+from stego_cli.engine.train.loop import Job, Place, run_job
+from stego_cli.engine.train.measure import SCORE
+from stego_cli.engine.train.ranks import start_ranks
+from stego_cli.engine.train.setup import head_autocast, make_plan, make_yardstick
+from stego_cli.engine.train.start import look_before, target_of
+from stego_cli.engine.workplace import workplace
+from stego_cli.errors import MissingDependencyError
+from stego_cli.files import TEMPORARY, atomic_write, printable, write_text
+from stego_cli.progress import ShowsLosses, Silence
+from stego_cli.report.loss_curve import draw_loss_curve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from stego_cli.config.losses import LossConfig
+    from stego_cli.config.train import TrainConfig
+    from stego_cli.engine.train.loop import Ending
+    from stego_cli.engine.train.measure import Yardstick
+    from stego_cli.engine.train.ranks import Ranks
+    from stego_cli.engine.train.setup import Plan
+    from stego_cli.engine.train.state import Progress
+    from stego_cli.progress import Report
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """What became of one seed.
+
+    Attributes:
+        seed: Which.
+        progress: Its history and measurements.
+        ending: Why it ended.
+        model: Its own model file.
+    """
+
+    seed: int
+    progress: Progress
+    ending: Ending
+    model: Path
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The scores of the model that was kept, by name."""
+        return self.progress.kept.values if self.progress.kept else {}
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What `stego train` made.
+
+    Attributes:
+        model: The model file.
+        folder: What belongs to it: state, history, pictures.
+        config: The settings.
+        loss: The loss with the shifts that were used.
+        runs: One for each seed.
+        best: The run whose model was kept.
+        skipped: A line for each image or label map that could not be used.
+        seconds: Wall time of this command.
+        rank: Number of this process; only the first one has something to show.
+    """
+
+    model: Path
+    folder: Path
+    config: TrainConfig
+    loss: LossConfig
+    runs: tuple[SeedResult, ...]
+    best: SeedResult
+    skipped: tuple[str, ...]
+    seconds: float
+    rank: int = 0
+
+    @property
+    def spread(self) -> dict[str, tuple[float, float]]:
+        """Mean and deviation (of the sample) of every score over the seeds; empty for a single one."""
+        if len(self.runs) < 2:
+            return {}
+        names = [name for name in self.runs[0].scores if all(name in run.scores for run in self.runs)]
+        values = {name: [run.scores[name] for run in self.runs] for name in names}
+        return {name: (statistics.mean(each), statistics.stdev(each)) for name, each in values.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "checkpoint": printable(self.model),
+            "run": printable(self.folder),
+            "scores": self.best.scores,
+            "seed": self.best.seed,
+            "steps": self.best.progress.step,
+            "kept_step": self.best.progress.kept.step if self.best.progress.kept else None,
+            "ending": self.best.ending,
+            "seeds": [{"seed": run.seed, "scores": run.scores, "steps": run.progress.step} for run in self.runs],
+            "spread": {name: {"mean": mean, "deviation": deviation} for name, (mean, deviation) in self.spread.items()},
+            "loss": self.loss.model_dump(mode="json"),
+            "skipped": list(self.skipped),
+            "seconds": round(self.seconds, 3),
+            "config": self.config.model_dump(mode="json"),
+        }
+
+
+class Listener:
+    """A `Report` that passes everything on, a note or a warning once only, and remembers what was skipped."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.skipped: list[str] = []
+        self._said: set[str] = set()
+        self.track = report.track
+
+    def note(self, message: str) -> None:
+        """Pass a note on, unless it was said before: several stages look at the same dataset."""
+        if message not in self._said:
+            self._said.add(message)
+            self.report.note(message)
+
+    def warn(self, message: str) -> None:
+        """Pass a warning on as one line, for grep."""
+        line = printable(message.replace("\n\nhint: ", "; "))
+        if line not in self._said:
+            self._said.add(line)
+            self.skipped.append(line)
+            self.report.warn(line)
+
+    def losses(self, step: int, values: Mapping[str, float]) -> None:
+        """Pass the loss terms on to a report that shows them."""
+        if isinstance(self.report, ShowsLosses):
+            self.report.losses(step, values)
+
+
+def train_model(config: TrainConfig, report: Report) -> TrainResult:
+    """Train a model on a dataset, and save it.
+
+    Labels, where there are any, fit the linear probe, name the clusters and measure; they never train the code, unless
+    the loss says so (`use_true_labels`).
+
+    Raises:
+        StegoError: If the dataset, the weights or the settings do not allow it, or the training goes astray.
+        KeyboardInterrupt: After Ctrl-C, once what can be kept is kept.
+    """
+    started = time.perf_counter()
+    ranks = start_ranks(config)
+    config = config.model_copy(update={"device": str(ranks.device)})
+    listener = Listener(report if ranks.rank == 0 else Silence())
+    plan = make_plan(config, listener)
+    model = target_of(config, plan.run.dataset)
+    folder = model.with_suffix(".run")
+    places = [_place(config, model, folder, seed) for seed in _seeds(config)]
+    ranks.together(
+        lambda: look_before(config, plan.settings, model, dict(zip(_seeds(config), places, strict=True)), listener)
+    )
+    if ranks.rank:
+        runs, loss = _train_all(plan, places, ranks, listener)
+        return TrainResult(model, folder, config, loss, tuple(runs), runs[0], (), 0.0, ranks.rank)
+    with workplace(folder):
+        _sweep(folder)
+        runs, loss = _train_all(plan, places, ranks, listener)
+        best = max(runs, key=lambda run: run.scores.get(SCORE, -math.inf))
+        if len(runs) > 1:
+            _copy(best.model, model)
+            listener.note(f"seed {best.seed} has the best label-free score of {len(runs)} and is kept")
+        seconds = time.perf_counter() - started
+        skipped = tuple(listener.skipped)
+        result = TrainResult(model, folder, config, loss, tuple(runs), best, skipped, seconds)
+        _write_record(result, plan)
+        _draw(result, listener)
+    return result
+
+
+def _seeds(config: TrainConfig) -> range:
+    return range(config.seed, config.seed + config.seeds)
+
+
+def _place(config: TrainConfig, model: Path, folder: Path, seed: int) -> Place:
+    """Return the files of one seed: those of the run itself, or, of several, a folder for each."""
+    if config.seeds == 1:
+        return Place(model, folder)
+    own = folder / f"seed-{seed}"
+    return Place(own / "model.safetensors", own)
+
+
+def _train_all(plan: Plan, places: list[Place], ranks: Ranks, report: Report) -> tuple[list[SeedResult], LossConfig]:
+    """Train every seed, one after the other, on the same features and neighbours."""
+    config = plan.config
+    yardstick, loss = make_yardstick(plan, ranks, report)
+    runs = []
+    for seed, place in zip(_seeds(config), places, strict=True):
+        if config.seeds > 1:
+            report.note(f"seed {seed}")
+        settings = {**plan.settings, "seed": seed, "world": ranks.world}
+        job = _job(yardstick, loss, place, ranks, settings)
+        with tensorboard_curves(place.folder, wanted=config.tensorboard and ranks.rank == 0) as listeners:
+            progress, ending = run_job(replace(job, listeners=listeners), report)
+        if ending == "minutes":
+            report.note(f"time is up after step {progress.step} of {config.steps}; --resume goes on")
+        runs.append(SeedResult(seed, progress, ending, place.model))
+    return runs, loss
+
+
+def _job(yardstick: Yardstick, loss: LossConfig, place: Place, ranks: Ranks, settings: dict[str, Any]) -> Job:
+    seed = settings["seed"]
+    supply = replace(yardstick.supply, seed=seed, loss=loss)
+    return Job(
+        config=yardstick.config,
+        seed=seed,
+        loss=loss,
+        supply=supply,
+        yardstick=replace(yardstick, supply=supply),
+        place=place,
+        ranks=ranks,
+        settings=settings,
+        autocast=head_autocast(yardstick.config, ranks.device),
+    )
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed run was writing; called while no other run can be at work here."""
+    for left in folder.rglob(f"{TEMPORARY}*"):
+        left.unlink(missing_ok=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_write(target) as file, source.open("rb") as read:
+        shutil.copyfileobj(read, file)
+
+
+def _write_record(result: TrainResult, plan: Plan) -> None:
+    """Write what the run was and what came of it, with all that one needs to do it again."""
+    backbone = plan.run
+    content = {
+        **result.to_json(),
+        "history": {str(run.seed): run.progress.history for run in result.runs},
+        "measured": {
+            str(run.seed): [{"step": each.step, **each.values} for each in run.progress.measured] for run in result.runs
+        },
+        "training_seconds": {str(run.seed): round(run.progress.seconds, 3) for run in result.runs},
+        "provenance": {
+            "dataset": backbone.dataset.slug,
+            "images": len(backbone.dataset),
+            "images_sha256": plan.settings["images"],
+            "backbone_sha256": backbone.weights_hash,
+        },
+        "versions": {
+            "stego": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "processes": rank_and_world()[1],
+        "threads": torch.get_num_threads(),
+    }
+    write_text(result.folder / "run.json", json.dumps(_plain(content), indent=2) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _draw(result: TrainResult, report: Report) -> None:
+    """Draw the loss curve of every seed; a missing package takes nothing away from the model."""
+    for run in result.runs:
+        if not run.progress.history:
+            continue
+        folder = result.folder if len(result.runs) == 1 else result.folder / f"seed-{run.seed}"
+        try:
+            draw_loss_curve(run.progress.history, folder / "losses.png", f"{result.model.parent.name}, seed {run.seed}")
+        except MissingDependencyError as error:
+            report.note(str(error).replace("\n\nhint: ", "; "))
+            return

@@ -1,0 +1,217 @@
+"""What a training run works with, found out before anything long starts: images, classes, features, neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from stego_cli.data.datasets.build import available_splits, open_dataset
+from stego_cli.data.labels import anonymous_label_space, available_label_spaces
+from stego_cli.engine.backbone_run import extraction, fingerprint, open_run
+from stego_cli.engine.device import autocast_dtype
+from stego_cli.engine.train.batches import Supply
+from stego_cli.engine.train.data import LabelMaps, Square, make_sampler
+from stego_cli.engine.train.features import DTYPES, choose_for, open_features, open_neighbors
+from stego_cli.engine.train.measure import Yardstick
+from stego_cli.engine.train.shifts import chosen_shifts
+from stego_cli.errors import ConfigError, StegoError
+
+if TYPE_CHECKING:
+    from stego_cli.config.losses import LossConfig
+    from stego_cli.config.model import LabelSpace
+    from stego_cli.config.train import TrainConfig
+    from stego_cli.data.dataset import Dataset
+    from stego_cli.engine.backbone_run import BackboneRun
+    from stego_cli.engine.train.data import Sampler
+    from stego_cli.engine.train.features import Choice
+    from stego_cli.engine.train.ranks import Ranks
+    from stego_cli.progress import Report
+
+# Settings on which the result does not depend, or which a run that goes on may change.
+FREE = {
+    "steps",
+    "minutes",
+    "workers",
+    "device",
+    "precision",
+    "devices",
+    "features",
+    "eval_every",
+    "keep",
+    "checkpoint_every",
+    "resume",
+    "overwrite",
+    "out",
+    "about",
+    "tensorboard",
+    "seed",
+    "seeds",
+    "val_split",
+    "eval_resolution",
+    "data_dir",
+    "dataset",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is about to do.
+
+    Attributes:
+        config: Its settings.
+        run: Training images and backbone.
+        validation: Labelled images to measure on; None for none.
+        space: The classes that labels speak of, or one unnamed class per cluster.
+        clusters: Clusters of the cluster probe.
+        choice: Where features come from.
+        bytes: Size of all features.
+    """
+
+    config: TrainConfig
+    run: BackboneRun
+    validation: Dataset | None
+    space: LabelSpace
+    clusters: int
+    choice: Choice
+    bytes: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the result depends on: a run is gone on with only under the same."""
+        settings = self.config.model_dump(mode="json", exclude=FREE)
+        made = fingerprint(self.run, "maps", DTYPES[self.config.dtype])
+        return {**settings, "images": made.images, "weights": made.weights, "clusters": self.clusters}
+
+
+def make_plan(config: TrainConfig, report: Report) -> Plan:
+    """Find out what a run will work with. Nothing is computed or written.
+
+    Raises:
+        StegoError: If the dataset, the weights or the settings do not allow it.
+    """
+    run = open_run(config.model_copy(update={"overwrite": False}), report)
+    train = run.dataset
+    space = _label_space(config, train, report)
+    clusters = (config.classes or len(space)) + config.extra_clusters
+    if not train.is_labelled and config.label_space is None:
+        space = anonymous_label_space(clusters)
+    if config.loss.use_true_labels and not train.is_labelled:
+        raise ConfigError(
+            "loss.use_true_labels compares labels, and there are none\n\nhint: leave it out, or add label maps"
+        )
+    choice, size = choose_for(config, run)
+    return Plan(config, run, _validation(config, train, report), space, clusters, choice, size)
+
+
+def _label_space(config: TrainConfig, dataset: Dataset, report: Report) -> LabelSpace:
+    """Return the classes that labels speak of; without labels, one unnamed class per cluster.
+
+    Raises:
+        ConfigError: If nothing says how many classes there are.
+    """
+    if dataset.label_space is not None and (config.label_space is not None or dataset.is_labelled):
+        if config.label_space is None:
+            report.note(
+                f"label space: {dataset.label_space.name}, after the dataset's name (--label-space chooses another)"
+            )
+        return dataset.label_space
+    if config.classes is None:
+        raise ConfigError(
+            "nothing says how many classes to form\n\n"
+            f"hint: add --classes N, or --label-space with one of {', '.join(available_label_spaces())}"
+        )
+    return anonymous_label_space(config.classes, "class" if dataset.is_labelled else "cluster")
+
+
+def _validation(config: TrainConfig, train: Dataset, report: Report) -> Dataset | None:
+    """Return the labelled images to measure on, uncropped as published; None if there are none."""
+    if config.val_split is None or not train.is_labelled:
+        return None
+    whole = config.model_copy(update={"crop": None})
+    try:
+        found = open_dataset(whole, config.val_split) if config.val_split in available_splits(whole) else None
+    except StegoError as error:
+        report.note(f"nothing to measure on: {str(error).partition(chr(10))[0]}")
+        return None
+    if found is None or not found.is_labelled:
+        what = "no labels" if found else "not there"
+        report.note(f"split `{config.val_split}`: {what}; the model is measured by its label-free score alone")
+        return None
+    return found
+
+
+def make_yardstick(plan: Plan, ranks: Ranks, report: Report) -> tuple[Yardstick, LossConfig]:
+    """Compute what training needs, or take what is there, and return what models are measured with, and the loss.
+
+    Raises:
+        StegoError: If images, caches or memory do not allow it.
+    """
+    config, run = plan.config, plan.run
+    announce(plan, report)
+    features = open_features(config, run, plan.choice, report)
+    failed = features.failed if features is not None else ()
+    index = open_neighbors(config, run, len(failed), report)
+    sampler = make_sampler(len(run.dataset), index, failed, config.neighbors_used, config.batch_size)
+    if len(sampler.usable) < config.batch_size:
+        report.note(f"{len(sampler.usable)} images can be used, so that batches have {sampler.batch_size} of them")
+    square = Square(config.resolution, config.loader_crop, antialias=config.protocol != "paper")
+    labels = LabelMaps(run.dataset, square, len(plan.space), report) if run.dataset.is_labelled else None
+    supply = Supply(
+        run.dataset,
+        square,
+        _shared(sampler, ranks),
+        run.backbone,
+        features,
+        labels,
+        config.loss,
+        getattr(config.method, "dropout", 0.0),
+        config.seed,
+        (ranks.rank, ranks.world),
+        extraction(run, "maps").autocast,
+    )
+    loss = _fitting(config, supply, ranks.device, report)
+    return Yardstick(config, supply, plan.validation, plan.space, plan.clusters, ranks.device), loss
+
+
+def _shared(sampler: Sampler, ranks: Ranks) -> Sampler:
+    """Return a sampler whose batches can be shared evenly."""
+    even = sampler.batch_size // ranks.world * ranks.world
+    if not even:
+        raise ConfigError(
+            f"{sampler.batch_size} images cannot be shared by {ranks.world} processes\n\nhint: use fewer --devices"
+        )
+    return replace(sampler, batch_size=even)
+
+
+def _fitting(config: TrainConfig, supply: Supply, device: torch.device, report: Report) -> LossConfig:
+    """Return the loss with what only the images can tell."""
+    loss = config.loss
+    if len(supply.sampler.usable) == 1:
+        report.note("a single image has no neighbours and no others: it is compared with itself alone")
+        return loss.model_copy(update={"knn_weight": 0.0, "random_weight": 0.0})
+    if config.shifts == "auto":
+        found = chosen_shifts(supply, loss, config.seed, device, report)
+        return loss.model_copy(update=found)
+    return loss
+
+
+def head_autocast(config: TrainConfig, device: torch.device) -> torch.dtype | None:
+    """Return the type of the head's arithmetic: bfloat16 where that is meant, else float32.
+
+    Half precision is for the backbone alone: its range is too small for gradients without scaling.
+    """
+    kind = autocast_dtype(config.precision, device, exact=config.protocol == "paper")
+    return torch.bfloat16 if kind is torch.bfloat16 else None
+
+
+def announce(plan: Plan, report: Report) -> None:
+    """Say what is about to be done with which images."""
+    run, config = plan.run, plan.config
+    labels = "labels measure the result and name the clusters, they never train the code"
+    report.note(
+        f"{len(run.dataset)} images of {run.dataset.name} ({run.dataset.split}) to form {plan.clusters} clusters from, "
+        f"{len(plan.validation or ())} to measure on; " + (labels if run.dataset.is_labelled else "there are no labels")
+    )
+    report.note(f"features of {config.backbone.name} at {config.resolution}x{config.resolution}: {plan.choice.why}")

@@ -1,0 +1,135 @@
+"""The state of a training run on disk: everything that the next step depends on, in one file without pickles."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import save
+
+from stego_cli.checkpoints.native import read_safetensors
+from stego_cli.errors import CheckpointError
+from stego_cli.files import atomic_write, printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from stego_cli.engine.train.step import TrainState
+
+KEY = "stego_training"
+FORMAT = 1
+AGAIN = "start anew with --overwrite"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a model was worth after so many steps.
+
+    Attributes:
+        step: Steps done.
+        values: Scores by name: `score`, and for example `val cluster miou`.
+    """
+
+    step: int
+    values: dict[str, float]
+
+
+@dataclass
+class Progress:
+    """How far a run is, apart from its tensors.
+
+    Attributes:
+        step: Steps done, which is the number of the next one.
+        seconds: Spent on them, over all starts.
+        history: The loss terms now and then: `step`, and means since the row before.
+        measured: What was measured, in order.
+        kept: The measurement whose model is kept; None before the first.
+        settings: What the run depends on; a run is gone on with only under the same.
+        window: Sums of the loss terms since the last row of the history, and how many steps they are of.
+    """
+
+    settings: dict[str, Any]
+    step: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    measured: list[Measured] = field(default_factory=list)
+    kept: Measured | None = None
+    window: dict[str, Tensor] = field(default_factory=dict)
+    window_steps: int = 0
+
+
+def save_state(state: TrainState, progress: Progress, path: Path) -> None:
+    """Write a state; it appears whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written; the one that was there stays.
+    """
+    tensors = {f"model.{name}": value for name, value in state.trainee.state_dict().items()}
+    for name, optimizer in state.optimizers.items():
+        for number, entries in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{name}.{number}.{key}": value for key, value in entries.items()}
+    tensors |= {f"window.{name}": value for name, value in progress.window.items()}
+    about = asdict(progress) | {"format": FORMAT}
+    del about["window"]
+    # One entry only: the library writes several in an order that changes from run to run.
+    data = save(
+        {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
+        metadata={KEY: json.dumps(about)},
+    )
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def read_progress(path: Path) -> Progress:
+    """Return how far the run of a state is.
+
+    Raises:
+        CheckpointError: If the file is damaged or no state of a run.
+    """
+    return _decode(path)[0]
+
+
+def load_state(path: Path, state: TrainState) -> Progress:
+    """Put a saved state into a fresh one of the same run.
+
+    Raises:
+        CheckpointError: If the file is damaged, or of a run with other sizes.
+    """
+    progress, tensors = _decode(path)
+    device = state.first_bad.device
+    try:
+        state.trainee.load_state_dict(_below("model.", tensors))
+        for name, optimizer in state.optimizers.items():
+            entries: dict[int, dict[str, Tensor]] = {}
+            for key, value in _below(f"optimizer.{name}.", tensors).items():
+                number, _, kind = key.partition(".")
+                entries.setdefault(int(number), {})[kind] = value
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise _unusable(path, "it is of a run with other sizes") from error
+    progress.window = {name: value.to(device) for name, value in _below("window.", tensors).items()}
+    return progress
+
+
+def _decode(path: Path) -> tuple[Progress, dict[str, Tensor]]:
+    metadata, tensors = read_safetensors(path)
+    try:
+        about = json.loads(metadata[KEY])
+        if about.pop("format") != FORMAT:
+            raise _unusable(path, "it was written by another version of stego")
+        measured = [Measured(**each) for each in about.pop("measured")]
+        kept = about.pop("kept")
+        return Progress(**about, measured=measured, kept=kept and Measured(**kept)), tensors
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _unusable(path, "it is no state of a training run, or was changed by hand") from error
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _unusable(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"no run can go on from `{printable(path)}`: {why}\n\nhint: {AGAIN}")
