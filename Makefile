@@ -10,7 +10,7 @@ STAMP := $(VENV)/.stego-installed
 EXTRAS := crf-reference,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quality check format embedded clean
+.PHONY: help install demo test quality check format embedded bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -38,6 +38,9 @@ embedded: install ## build the embedded model again (CAMVID=folder with imgs/ an
 
 quality: install ## measure the embedded model on real images (minutes)
 	@$(BIN)/python -m pytest -m quality -s
+
+bench: install ## all benchmarks against baselines of the same run, as a table and bench.json (a quarter of an hour)
+	@$(BIN)/python tests/bench/bench_all.py
 
 check: install ## formatting, lint and types
 	@$(BIN)/ruff format --check .

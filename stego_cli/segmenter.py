@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -12,112 +12,36 @@ from torch import Tensor, nn
 
 from stego_cli.backbones.registry import build_backbone
 from stego_cli.backbones.weights import freeze, load_strictly
+from stego_cli.backbones.windows import code_in_windows, whole_patches
 from stego_cli.checkpoints.storages import not_finite
 from stego_cli.config.crf import CrfParameters
 from stego_cli.crf.base import seen_by_crf
-from stego_cli.crf.build import build_crf
+from stego_cli.crf.build import build_crf, build_torch_crf
 from stego_cli.data import views
 from stego_cli.data.labels import anonymous_label_space
 from stego_cli.errors import CheckpointError, StegoError
 from stego_cli.methods.build import build_method
+from stego_cli.prediction import Array, Labelled, Prediction, Scored, Settings, labelled, shares
 from stego_cli.probes.cluster import ClusterProbe
 from stego_cli.probes.linear import LinearProbe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
-
-    from PIL import Image
 
     from stego_cli.checkpoints.native import Checkpoint
     from stego_cli.config.model import LabelSpace, ModelConfig, Probe
     from stego_cli.config.words import Protocol
-    from stego_cli.crf.base import DenseCrf
+    from stego_cli.crf.torch_crf import TorchCrf
     from stego_cli.data.views import View
 
-Array = np.ndarray[Any, np.dtype[Any]]
+__all__ = ["Array", "Labelled", "Prediction", "Scored", "Segmenter", "Settings", "shares"]
+
 PAPER_ALPHA = 2.0
 PAPER_RESOLUTION = 320
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How images are segmented.
-
-    Attributes:
-        probes: Which probes answer.
-        protocol: `native` (antialiased, whole image) or `paper` (nearest neighbour, centre crop, alpha 2).
-        mirror: Average the code over the image and its mirror.
-        resolution: Shorter side of the working image in pixels; None takes the model's own, 320 under `paper`.
-        crf: Sharpen the probabilities with a dense CRF of these parameters.
-        autocast: Type of the backbone's arithmetic; None is float32.
-    """
-
-    probes: tuple[Probe, ...] = ("cluster",)
-    protocol: Protocol = "native"
-    mirror: bool = True
-    resolution: int | None = None
-    crf: CrfParameters | None = None
-    autocast: torch.dtype | None = None
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """What one probe says of one image.
-
-    Attributes:
-        label_map: Values of the label space, shape (H, W) of the input image; `views.outside_value` where `paper`
-            cropped.
-        counts: Pixels of each class, shape (classes,).
-        scores: At working size, (n, h, w) float32, a channel per cluster or class of the probe: probabilities after
-            the CRF, log-probabilities without one.
-        are_logs: Which of the two.
-    """
-
-    label_map: Array
-    counts: Array
-    scores: Array
-    are_logs: bool
-
-    def probabilities(self) -> Array:
-        """Return the scores as probabilities, which sum to 1 over the channels."""
-        return np.exp(self.scores) if self.are_logs else self.scores
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One segmented image.
-
-    Attributes:
-        label_map: Shape (H, W), the input's own size; a value is an index into `label_space.names`.
-        label_space: Names and colours of the classes.
-        notes: What was done to an unusual image, in words.
-    """
-
-    label_map: Array
-    label_space: LabelSpace
-    pixels: Array = field(repr=False)
-    counts: Array = field(repr=False)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Share of the labelled pixels per class that occurs, largest first; fractions that sum to 1."""
-        return shares(self.counts, self.label_space)
-
-    def overlay(self, opacity: float = 0.5) -> Image.Image:
-        """Return the image with the classes' colours laid over it."""
-        from PIL import Image
-
-        from stego_cli.report.overlay import overlay
-
-        return Image.fromarray(overlay(self.pixels, self.label_map, self.label_space, opacity=opacity))
-
-    def save(self, path: Path) -> None:
-        """Write the label map as a palette PNG of the image's size."""
-        from stego_cli.report.masks import write_label_png
-
-        write_label_png(path, self.label_map, self.label_space, views.outside_value(len(self.label_space)))
+# On a CPU this many pixels go through the backbone at once: two images of 320x320. The activations of more are so large
+# that the system takes their memory back after every layer, and to get it anew costs a tenth of the time.
+PASS_PIXELS = 2 * 320 * 320
+_SCORE_BYTES = 512 * 2**20  # of log-probabilities of one probe that are on the device at once
 
 
 class Segmenter(nn.Module):
@@ -199,11 +123,25 @@ class Segmenter(nn.Module):
         default = PAPER_RESOLUTION if settings.protocol == "paper" else self.config.resolution
         return settings.resolution or default
 
-    def code(self, images: Tensor, *, mirror: bool = False) -> Tensor:
-        """Map normalised images (B, 3, H, W) to code (B, K, h, w), averaged over the mirror image if asked."""
+    @property
+    def by_batch(self) -> bool:
+        """Whether the code of an image depends on the others of its batch, as in one study of the method."""
+        return bool(getattr(self.head, "by_batch", False))
+
+    def code(self, images: Tensor, *, mirror: bool = False, autocast: torch.dtype | None = None) -> Tensor:
+        """Map normalised images to code.
+
+        Args:
+            images: Shape (B, 3, H, W), in whole patches.
+            mirror: Average the code over the image and its mirror.
+            autocast: Type of the backbone's arithmetic; None is float32.
+
+        Returns:
+            Shape (B, K, h, w), float32.
+        """
         if not mirror:
-            return cast("Tensor", self.head(self.backbone(images)))
-        both = cast("Tensor", self.head(self.backbone(torch.cat([images, images.flip(-1)]))))
+            return cast("Tensor", self.head(self._features(images, autocast)))
+        both = cast("Tensor", self.head(self._features(torch.cat([images, images.flip(-1)]), autocast)))
         straight, mirrored = both.chunk(2)
         return (straight + mirrored.flip(-1)) / 2
 
@@ -224,15 +162,12 @@ class Segmenter(nn.Module):
         Raises:
             StegoError: If the model has no linear probe.
         """
-        if size is not None:
-            code = nn.functional.interpolate(code.float(), size, mode="bilinear", align_corners=False)
         if probe == "cluster":
-            return self.cluster_probe.log_probs(code, alpha or self.config.alpha)
+            return self.cluster_probe.log_probs(code, alpha or self.config.alpha, size)
         if self.linear_probe is None:
             raise StegoError("this model has no linear probe\n\nhint: use --probe cluster")
-        return self.linear_probe.log_probs(code)
+        return self.linear_probe.log_probs(code, size)
 
-    @torch.inference_mode()
     def segment(
         self, working: Sequence[Array], target: Sequence[View], settings: Settings
     ) -> list[dict[Probe, Labelled]]:
@@ -246,14 +181,54 @@ class Segmenter(nn.Module):
         Returns:
             Per image, what each probe says.
         """
+        scored = self.scores(working, settings)
+        return [self.answer(*of_one, settings) for of_one in zip(scored, working, target, strict=True)]
+
+    @torch.inference_mode()
+    def scores(self, working: Sequence[Array], settings: Settings) -> list[Scored]:
+        """Do what the model's device does: images of equal working size, each (h, w, 3) uint8 RGB, to scores."""
         images = views.normalise(np.stack(working), self.backbone.mean, self.backbone.std)
-        with torch.autocast(self.device.type, settings.autocast, enabled=settings.autocast is not None):
-            codes = self.code(images.to(self.device), mirror=settings.mirror).float()
-        crf = build_crf(settings.crf) if settings.crf else None
-        return [
-            self._answer(codes[i : i + 1], self._crf_image(working[i], images[i], settings), target[i], settings, crf)
-            for i in range(len(working))
-        ]
+        code = partial(self.code, mirror=settings.mirror, autocast=settings.autocast)
+        size, seen_in = (images.shape[-2], images.shape[-1]), None
+        if settings.tile is not None and max(size) > settings.tile:
+            seen_in = whole_patches(settings.tile, self.backbone.patch_size)
+            codes = code_in_windows(code, images.to(self.device), seen_in, self.backbone.patch_size)
+        else:
+            codes = code(images.to(self.device))
+        crf, alpha = self._crf_on_device(settings.crf), PAPER_ALPHA if settings.protocol == "paper" else None
+        most = max(self.config.num_clusters, len(self.config.label_space))
+        at_once = max(_SCORE_BYTES // (4 * most * size[0] * size[1]), 1)
+        found: list[Scored] = []
+        for start in range(0, len(working), at_once):
+            part = codes[start : start + at_once]
+            stacks = [self.log_probs(part, probe, size, alpha) for probe in settings.probes]
+            if crf is not None:
+                guides = [self.seen_by_crf(image, settings) for image in working[start : start + at_once]]
+                stacks = crf.refine_tensors(torch.from_numpy(np.stack(guides)).to(self.device), stacks)
+            # One transfer for all images of the part: the device never waits for the host image by image.
+            maps = dict(zip(settings.probes, (stack.cpu().numpy() for stack in stacks), strict=True))
+            of_each = ({probe: stack[i] for probe, stack in maps.items()} for i in range(len(part)))
+            found += [Scored(each, are_logs=crf is None, tile=seen_in) for each in of_each]
+        return found
+
+    def answer(self, scored: Scored, working: Array, view: View, settings: Settings) -> dict[Probe, Labelled]:
+        """Do what the host does: the scores of one image to label maps of the input's size."""
+        maps, are_logs = scored.maps, scored.are_logs
+        if settings.crf is not None and are_logs:
+            refined = build_crf(settings.crf).refine(self.seen_by_crf(working, settings), list(maps.values()))
+            maps, are_logs = dict(zip(maps, refined, strict=True)), False
+        assignments = {"cluster": self.config.cluster_to_class, "linear": None}
+        return {
+            probe: labelled(view, scores, are_logs, assignments[probe], len(self.config.label_space))
+            for probe, scores in maps.items()
+        }
+
+    def seen_by_crf(self, working: Array, settings: Settings) -> Array:
+        """Return the image (h, w, 3) that the CRF looks at; under `paper` with the reference's loss by truncation."""
+        if settings.protocol != "paper":
+            return working
+        mean, std = self.backbone.mean, self.backbone.std
+        return seen_by_crf(views.normalise(working, mean, std)[0].numpy(), mean, std)
 
     def predict(
         self,
@@ -292,62 +267,25 @@ class Segmenter(nn.Module):
         result = self.segment([views.apply(view, loaded.pixels)], [view], settings)[0][probe]
         return Prediction(result.label_map, self.label_space(probe), loaded.pixels, result.counts, loaded.notes)
 
-    def _crf_image(self, working: Array, image: Tensor, settings: Settings) -> Array:
-        """Return the image that the CRF looks at; under `paper` with the reference's loss by truncation."""
-        if settings.protocol == "paper":
-            return seen_by_crf(image.numpy(), self.backbone.mean, self.backbone.std)
-        return working
+    def _crf_on_device(self, parameters: CrfParameters | None) -> TorchCrf | None:
+        """Return the CRF that works on the model's device, if it is one for which that is faster or asked for."""
+        if parameters is None or parameters.implementation in {"fast", "reference"}:
+            return None
+        if parameters.implementation == "auto" and self.device.type != "cuda":
+            return None
+        return _torch_crf(parameters, self.device)
 
-    def _answer(
-        self, code: Tensor, guide: Array, view: View, settings: Settings, crf: DenseCrf | None
-    ) -> dict[Probe, Labelled]:
-        """Let every probe speak of one image: code (1, K, h, w) to label maps at the input's size.
-
-        Images go through the probes one by one because the upsampled code is by far the largest array of all.
-        """
-        alpha = PAPER_ALPHA if settings.protocol == "paper" else None
-        scores = [
-            self.log_probs(code, probe, guide.shape[:2], alpha)[0].float().cpu().numpy() for probe in settings.probes
-        ]
-        if crf is not None:
-            scores = crf.refine(guide, scores)
-        return {
-            probe: self._labelled(probe, view, maps, are_logs=crf is None)
-            for probe, maps in zip(settings.probes, scores, strict=True)
-        }
-
-    def _labelled(self, probe: Probe, view: View, scores: Array, *, are_logs: bool) -> Labelled:
-        """Bring one probe's scores (n, h, w) to the input's size and to the values of its label space."""
-        label_map, counts = views.restore_labels(view, scores)
-        assignment = self.config.cluster_to_class
-        if probe == "linear" or assignment is None:
-            return Labelled(label_map, counts, scores, are_logs)
-        classes = len(self.label_space(probe))
-        values = _values(assignment, len(self.config.label_space))
-        counts_by_class = np.zeros(classes, counts.dtype)
-        np.add.at(counts_by_class, values, counts)
-        # Whatever is no cluster, 255 or -1, lands on an entry that was not overwritten.
-        table = np.full(max(256, len(values) + 1), views.outside_value(classes), np.int32)
-        table[: len(values)] = values
-        kind = np.uint8 if classes <= 255 else np.int32
-        return Labelled(table.astype(kind)[label_map], counts_by_class, scores, are_logs)
+    def _features(self, images: Tensor, autocast: torch.dtype | None) -> Tensor:
+        """Map normalised images (B, 3, H, W) to features (B, C, h, w), float32."""
+        with torch.autocast(images.device.type, autocast, enabled=autocast is not None):
+            if images.device.type != "cpu":
+                return cast("Tensor", self.backbone(images)).float()
+            passes = torch.split(images, max(PASS_PIXELS // (images.shape[-2] * images.shape[-1]), 1))
+            maps = [cast("Tensor", self.backbone(each)) for each in passes]
+        return (torch.cat(maps) if len(maps) > 1 else maps[0]).float()
 
 
-def _values(assignment: Sequence[int], classes: int) -> Array:
-    """Return the label-map value of every cluster: its class, or a spare value after the classes."""
-    values = np.array(assignment)
-    unmatched = values < 0
-    values[unmatched] = classes + np.arange(unmatched.sum())
-    return values
-
-
-def shares(counts: Array, space: LabelSpace) -> dict[str, float]:
-    """Return the share of each class that occurs, largest first; empty if nothing was counted.
-
-    Args:
-        counts: Pixels per class, shape (classes,).
-        space: Their names.
-    """
-    total = int(counts.sum())
-    order = np.argsort(-counts, kind="stable")
-    return {space.names[i]: float(counts[i]) / total for i in order if counts[i]}
+@lru_cache(maxsize=2)
+def _torch_crf(parameters: CrfParameters, device: torch.device) -> TorchCrf:
+    """Return the same CRF for the same settings: it keeps what depends on the size of images alone."""
+    return build_torch_crf(parameters, device)

@@ -14,6 +14,7 @@ from stego_cli.checkpoints.released import backbone_hash, convert_content, conve
 from stego_cli.checkpoints.safe_torch import Weights, find_weights, read_torch_file
 from stego_cli.checkpoints.storages import as_float32, not_finite
 from stego_cli.checkpoints.vit_sizes import in_words, vit_sizes
+from stego_cli.config.model import ProjectionConfig
 from stego_cli.errors import CheckpointError
 from stego_cli.files import printable
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from stego_cli.config.model import ModelConfig, VitArchitecture
+    from stego_cli.config.model import MethodConfig, ModelConfig, VitArchitecture
 
 _TORCH = ("torch", "torch-legacy")
 _SHOWN = 12
@@ -155,10 +156,7 @@ def _model_rows(config: ModelConfig) -> list[tuple[str, str]]:
         ("about", about.description),
         ("limits", about.limits),
         ("backbone", _backbone_words(config)),
-        (
-            "code",
-            f"{config.method.code_dim} dimensions" if config.method.kind == "stego" else "the features themselves",
-        ),
+        ("code", _code_words(config.method)),
         ("cluster probe", f"{config.num_clusters} clusters, {matched}"),
         ("linear probe", f"{len(names)} classes" if config.has_linear_probe else "none"),
         ("classes", f"{config.label_space.name}: {', '.join(names[:_SHOWN])}{' ...' if len(names) > _SHOWN else ''}"),
@@ -171,6 +169,16 @@ def _model_rows(config: ModelConfig) -> list[tuple[str, str]]:
         ("backbone SHA-256", about.backbone_sha256),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _code_words(method: MethodConfig) -> str:
+    """Say what a method makes of the features."""
+    if method.code_dim is None:
+        return "the features themselves"
+    if isinstance(method, ProjectionConfig):
+        by = "their batch" if method.standardise == "batch" else "the training images"
+        return f"{method.code_dim} dimensions by {method.kind}, of features standardised by {by}"
+    return f"{method.code_dim} dimensions"
 
 
 def _backbone_words(config: ModelConfig) -> str:

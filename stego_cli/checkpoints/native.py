@@ -66,7 +66,7 @@ def _problems(config: ModelConfig, tensors: Mapping[str, Tensor]) -> list[str]:
     """Compare the probes with the config and look for tensors that belong nowhere."""
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     centroids = shapes.get("cluster_probe.centroids", ())
-    dim = config.method.code_dim if config.method.kind == "stego" else (centroids[-1] if centroids else 0)
+    dim = config.method.code_dim or (centroids[-1] if centroids else 0)
     classes = len(config.label_space)
     expected: dict[str, tuple[int, ...]] = {"cluster_probe.centroids": (config.num_clusters, dim)}
     if config.has_linear_probe:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stego_cli.cli import friendly
+from stego_cli.cli.ablate import ablate_app
 from stego_cli.cli.convert import convert_command
 from stego_cli.cli.crop import crop_command
 from stego_cli.cli.download import download_command
@@ -17,6 +18,7 @@ from stego_cli.cli.fit import fit_command
 from stego_cli.cli.info import info_app
 from stego_cli.cli.knn import knn_app
 from stego_cli.cli.predict import predict_command
+from stego_cli.cli.pretrain import pretrain_command
 from stego_cli.cli.tidy import TidyCommand, TidyGroup
 from stego_cli.cli.train import train_command
 
@@ -70,6 +72,8 @@ app.command("download", cls=TidyCommand)(friendly.friendly(download_command))
 app.add_typer(features_app)
 app.add_typer(knn_app)
 app.command("train", cls=TidyCommand)(friendly.friendly(train_command))
+app.command("pretrain", cls=TidyCommand)(friendly.friendly(pretrain_command))
+app.add_typer(ablate_app)
 
 
 def main() -> None:

@@ -383,7 +383,8 @@ PrecisionName = Annotated[
         "--precision",
         metavar="|".join(get_args(Precision)),
         autocompletion=complete_from(get_args(Precision)),
-        help="Arithmetic of the backbone; auto is bf16 on CUDA cards that have it, else fp32. (default: auto)",
+        help="Arithmetic of the backbone; auto is bf16 on CUDA cards (in predict and eval also CPUs) that have it, "
+        "else fp32. (default: auto)",
         rich_help_panel=SPEED,
     ),
 ]

@@ -48,6 +48,27 @@ Resolution = Annotated[
         rich_help_panel=o.QUALITY,
     ),
 ]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        "--tile",
+        metavar="PIXELS",
+        help="See images larger than this, as the network sees them (--res), in overlapping windows of this side: "
+        "bounds memory and time at high resolutions. (default: whole images, as long as memory lasts)",
+        rich_help_panel=o.QUALITY,
+    ),
+]
+Compile = Annotated[
+    str | None,
+    typer.Option(
+        "--compile",
+        metavar="on|off",
+        autocompletion=o.complete_from(("on", "off")),
+        help="Compile the network first: half a minute per size of image, which can pay in long runs on a CUDA card. "
+        "(default: off)",
+        rich_help_panel=o.SPEED,
+    ),
+]
 Bands = Annotated[
     str | None,
     typer.Option(
@@ -72,9 +93,11 @@ def predict_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     protocol: o.ProtocolName = None,
     mirror: o.Mirror = None,
     resolution: Resolution = None,
+    tile: Tile = None,
     bands: Bands = None,
     device: o.Device = None,
     precision: o.PrecisionName = None,
+    compile: Compile = None,  # noqa: A002 - the name of the setting
     batch_size: o.BatchSize = None,
     workers: o.Workers = None,
     config: o.Config = None,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TRAINING = "Training"
 FEATURE_MODES = ("auto", "cache", "memory", "live")  # as in the config, which is not loaded for --help
+METHODS = ("stego", "dino", "pca", "rp", "hnne", "umap")
 KEEPS = ("auto", "cluster_miou", "linear_miou", "score", "last")
 
 Out = Annotated[
@@ -26,6 +27,20 @@ Out = Annotated[
         help="The model file; what belongs to it lies beside it in a folder ending with .run. (default: a new one "
         "below runs/)",
         rich_help_panel=o.RESULTS,
+    ),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="|".join(METHODS),
+        autocompletion=o.complete_from(METHODS),
+        help="What makes the code of the features. stego trains a head; dino takes them as they are; pca, rp (random "
+        "projection), hnne and umap (these two need the extra `dimred`) are fitted once to standardised features, and "
+        "only the probes learn. Features are standardised by the training images; with --set "
+        "method.standardise=batch each batch is by its own numbers, as in the STEGO study, so that an image's code "
+        "depends on its batch. (default: stego)",
+        rich_help_panel=o.MODEL,
     ),
 ]
 Dim = Annotated[
@@ -132,7 +147,39 @@ Resume = Annotated[
 ]
 Tensorboard = Annotated[
     bool | None,
-    typer.Option("--tensorboard", help="Write curves for TensorBoard, too.", rich_help_panel=o.RESULTS),
+    typer.Option(
+        "--tensorboard", help="Write curves, histograms and pictures for TensorBoard, too.", rich_help_panel=o.RESULTS
+    ),
+]
+Wandb = Annotated[
+    str | None,
+    typer.Option(
+        "--wandb",
+        metavar="PROJECT",
+        help="Log the run to this project of Weights & Biases; WANDB_MODE=offline needs no network.",
+        rich_help_panel=o.RESULTS,
+    ),
+]
+FinalProbes = Annotated[
+    str | None,
+    typer.Option(
+        "--probes",
+        metavar="trained|refit",
+        autocompletion=o.complete_from(("trained", "refit")),
+        help="refit fits both probes anew to the code of the model that is kept: clusters by k-means with restarts, "
+        "the linear probe to convergence. (default: trained)",
+        rich_help_panel=TRAINING,
+    ),
+]
+Compile = Annotated[
+    str | None,
+    typer.Option(
+        "--compile",
+        metavar="auto|on|off",
+        autocompletion=o.complete_from(("auto", "on", "off")),
+        help="Compile the training step; auto does so in long runs on a CUDA card. (default: auto)",
+        rich_help_panel=o.SPEED,
+    ),
 ]
 
 
@@ -143,6 +190,7 @@ def train_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     val_split: ValSplit = None,
     classes: o.Classes = None,
     extra_clusters: ExtraClusters = None,
+    method: Method = None,
     dim: Dim = None,
     seed: o.Seed = None,
     seeds: Seeds = None,
@@ -150,11 +198,14 @@ def train_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     shifts: Shifts = None,
     eval_every: EvalEvery = None,
     keep: Keep = None,
+    final_probes: FinalProbes = None,
     minutes: Minutes = None,
     resume: Resume = None,
     features: Features = None,
     devices: Devices = None,
+    compile: Compile = None,  # noqa: A002 - the name of the setting
     tensorboard: Tensorboard = None,
+    wandb: Wandb = None,
     dry_run: o.DryRun = False,
     **shared: Any,
 ) -> None:
@@ -171,6 +222,7 @@ def train_command(  # noqa: PLR0913, PLR0917 - one parameter per option
 
       stego train my_images/ --classes 12
       stego train camvid/ --classes 11 --backbone filterbank --seeds 3
+      stego train camvid/ --classes 11 --backbone filterbank --method pca --dim 24
       stego train --config configs/train/cocostuff27_vitb8.yaml --dry-run
     """
     typed = o.typed_options(locals())

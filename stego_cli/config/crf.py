@@ -20,6 +20,8 @@ class CrfParameters(Block):
     bilateral_weight: Strength = Field(4.0, description="Strength of the kernel on position and colour.")
     bilateral_xy: Strength = Field(67.0, description="Reach of that kernel in position, in pixels.")
     bilateral_rgb: Strength = Field(3.0, description="Reach of that kernel in colour, in levels of 0 to 255.")
-    implementation: Literal["auto", "fast", "reference"] = Field(
-        "auto", description="What computes it: our own (fast), pydensecrf (reference), or the first of them present."
+    implementation: Literal["auto", "fast", "torch", "reference"] = Field(
+        "auto",
+        description="What computes it: our own for the CPU (fast) or in PyTorch on any device (torch), or pydensecrf "
+        "(reference). auto: torch on CUDA, else the first of fast and reference that is installed.",
     )

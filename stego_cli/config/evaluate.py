@@ -68,7 +68,9 @@ class EvalConfig(DataConfig):
     )
     device: DeviceName = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     precision: Precision = Field(
-        "auto", description="Arithmetic of the backbone; auto is bf16 on CUDA cards under protocol native, else fp32."
+        "auto",
+        description="Arithmetic of the backbone; auto is bf16 under protocol native where the hardware has it, else "
+        "fp32.",
     )
     overwrite: bool = Field(False, description="Measure again what the report has; replace the file with the names.")
 

@@ -5,18 +5,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from stego_cli.config.data import DataConfig
+from stego_cli.config.backbone import BackboneChoice
 from stego_cli.config.fields import DeviceName, UserPath, usable_cores
-from stego_cli.config.model import BackboneConfig, VitConfig
 from stego_cli.config.words import IndexKind, LoaderCrop, Precision, Protocol
 
 
-class BackboneRunConfig(DataConfig):
+class BackboneRunConfig(BackboneChoice):
     """Which images a backbone sees, at which size, and how fast."""
 
     split: str = Field("train", min_length=1, description="Which split of the dataset.")
-    backbone: BackboneConfig = VitConfig()
-    weights: UserPath | None = Field(None, description="Weight file of the backbone; absent means the catalog's.")
     resolution: PositiveInt = Field(
         224,
         description="Side in pixels of the square that the backbone sees.",

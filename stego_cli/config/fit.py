@@ -4,18 +4,17 @@ from typing import ClassVar, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from stego_cli.config.data import DataConfig
+from stego_cli.config.backbone import BackboneChoice
 from stego_cli.config.fields import Conflict, DeviceName, UserPath, refuse, usable_cores
 from stego_cli.config.model import About, BackboneConfig, FilterbankConfig
 
 
-class FitConfig(DataConfig):
+class FitConfig(BackboneChoice):
     """Which images, which backbone, how many classes, and where the model goes."""
 
     section: ClassVar[str] = "fit"
 
     backbone: BackboneConfig = FilterbankConfig()
-    weights: UserPath | None = Field(None, description="Weight file of the backbone; absent means the catalog's.")
     classes: PositiveInt | None = Field(
         None, description="How many clusters to form; absent means as many as the label space has classes."
     )

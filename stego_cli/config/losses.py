@@ -47,7 +47,7 @@ class LossConfig(Block):
     feature_samples: PositiveInt = Field(11, description="Side of the square of positions drawn from each image.")
     negative_samples: PositiveInt = Field(5, description="How many other images each image is compared with.")
     drop_features: bool = Field(True, description="Drop channels of the compared features too, not only of the head's.")
-    use_salience: bool = Field(False, description="Draw most positions from where the image's mask is not zero.")
+    use_salience: bool = Field(False, description="Draw most positions from where the mask in `salience/` is not zero.")
     use_true_labels: bool = Field(False, description="Compare labels in place of features: an upper bound, not STEGO.")
     rec_weight: Weight = Field(0.0, description="Weight of rebuilding the features from the code.")
     aug_weight: Weight = Field(0.0, description="Weight of equal codes for an image and its augmentation.")

@@ -63,6 +63,8 @@ BackboneConfig = Annotated[VitConfig | FilterbankConfig, Field(discriminator="ki
 class StegoConfig(Block):
     """The STEGO head (Hamilton et al., ICLR 2022, section 3.2): a linear plus a two-layer projection."""
 
+    learns: ClassVar[bool] = True
+
     kind: Literal["stego"] = "stego"
     code_dim: PositiveInt = 70
     projection: Literal["nonlinear", "linear"] = "nonlinear"
@@ -72,10 +74,98 @@ class StegoConfig(Block):
 class DinoConfig(Block):
     """No head: the code is the feature map itself, as the baselines of the STEGO study use it."""
 
+    learns: ClassVar[bool] = False
+    code_dim: ClassVar[None] = None  # as many as the features have
+
     kind: Literal["dino"] = "dino"
 
 
-MethodConfig = Annotated[StegoConfig | DinoConfig, Field(discriminator="kind")]
+class ProjectionConfig(Block):
+    """A projection that is fitted once to features of training images and then stays as it is; only probes learn.
+
+    The projections of the STEGO study (Koenig et al., CVPR workshops 2023) first bring every channel to mean 0 and
+    deviation 1. `standardise: train` takes mean and deviation from the training images and keeps them in the
+    checkpoint, so that the code of an image depends on that image alone. `standardise: batch` is what the study did:
+    every batch is standardised by its own positions, the image and its mirror image included where both go through
+    together, so that the code of an image depends on its company and on the batch size.
+    """
+
+    learns: ClassVar[bool] = False
+
+    code_dim: PositiveInt = 70
+    standardise: Literal["train", "batch"] = Field(
+        "train",
+        description="Mean and deviation of each channel: train takes those of the training images, which are saved in "
+        "the model; batch those of each batch, as the study, so that an image's code depends on its batch.",
+    )
+    fit_images: PositiveInt = Field(5000, description="The fit looks at so many training images at most.")
+
+
+class PcaConfig(ProjectionConfig):
+    """The leading principal components of standardised features."""
+
+    kind: Literal["pca"] = "pca"
+    fit_positions: PositiveInt = Field(
+        500_000, description="With `fit_on: spread`, the fit looks at so many positions of these images at most."
+    )
+    fit_on: Literal["spread", "first"] = Field(
+        "spread",
+        description="spread: positions drawn from images all over the training split, the same ones for every seed; "
+        "first: all positions of the first images, in whole batches, as the study.",
+    )
+
+
+class RpConfig(ProjectionConfig):
+    """A random projection of standardised features, Gaussian with deviation 1 / sqrt(code_dim), after the seed."""
+
+    kind: Literal["rp"] = "rp"
+    fit_positions: PositiveInt = Field(
+        500_000, description="Mean and deviation are those of so many positions of these images at most."
+    )
+
+
+class LandmarkConfig(ProjectionConfig):
+    """An embedding of some positions, the landmarks, that other positions find their place in.
+
+    The library embeds the landmarks alone. Any other position is put where its nearest landmarks are: at the mean of
+    their places, each weighted by the inverse of its distance. Places are centred around 0, as the probes look at
+    directions.
+    """
+
+    landmarks: PositiveInt = Field(
+        10_000, lt=1_000_000, description="Positions that are embedded; all there are, where there are fewer."
+    )
+    nearest: PositiveInt = Field(
+        10, lt=1000, description="A position is placed between so many of its nearest landmarks."
+    )
+
+
+class HnneConfig(LandmarkConfig):
+    """h-NNE (Sarfraz, Koulakis et al., CVPR 2022), through the package hnne: a hierarchy of nearest neighbours."""
+
+    kind: Literal["hnne"] = "hnne"
+    metric: Literal["cosine", "euclidean"] = Field("cosine", description="What makes positions neighbours.")
+
+
+class UmapConfig(LandmarkConfig):
+    """UMAP (McInnes, Healy & Melville, 2018), through the package umap-learn."""
+
+    kind: Literal["umap"] = "umap"
+    metric: Literal["cosine", "euclidean"] = Field("euclidean", description="What makes positions neighbours.")
+    neighbors: int = Field(15, ge=2, lt=1000, description="Neighbours of each landmark that the embedding keeps near.")
+    min_dist: float = Field(0.1, ge=0, le=1, description="How close landmarks may come in the embedding.")
+
+
+def _method_by_name(value: Any) -> Any:
+    """Let `method: pca` stand for the whole block."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+MethodConfig = Annotated[
+    StegoConfig | DinoConfig | PcaConfig | RpConfig | HnneConfig | UmapConfig,
+    Field(discriminator="kind"),
+    BeforeValidator(_method_by_name),
+]
 
 
 class LabelSpace(Block):

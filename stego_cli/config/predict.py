@@ -1,7 +1,7 @@
 """Settings of `stego predict`."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -35,17 +35,25 @@ class PredictConfig(CommandConfig):
         description="Shorter side of the image as the network sees it, in pixels; absent means the model's own.",
         json_schema_extra={"option": "--res"},
     )
+    tile: PositiveInt | None = Field(
+        None,
+        description="Side in pixels of the overlapping windows that larger images, as the network sees them, are seen "
+        "in; absent sees every image whole, as long as memory lasts.",
+    )
     bands: Annotated[tuple[PositiveInt, PositiveInt, PositiveInt], BeforeValidator(split_commas)] | None = Field(
         None, description="Bands of a multi-band image used as red, green and blue, counted from 1."
     )
     batch_size: PositiveInt = Field(8, description="Images that go through the network together.")
     workers: NonNegativeInt = Field(
         default_factory=lambda: min(4, usable_cores()),
-        description="Threads that read and write images; 0 does it in between.",
+        description="Threads that read images ahead; 0 reads in between.",
     )
     device: DeviceName = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     precision: Precision = Field(
-        "auto", description="Arithmetic of the backbone; auto is bf16 on CUDA cards, else fp32."
+        "auto", description="Arithmetic of the backbone; auto is bf16 where the hardware has it, else fp32."
+    )
+    compile: Literal["on", "off"] = Field(
+        "off", description="Compile the network first, which can pay in long runs on a CUDA card."
     )
     overwrite: bool = Field(False, description="Redo what an earlier run has finished.")
 
@@ -58,6 +66,9 @@ class PredictConfig(CommandConfig):
     def _impossible(self) -> list[Conflict]:
         """Return what cannot work under any protocol."""
         conflicts = []
+        if self.protocol == "paper" and self.tile is not None:
+            rule = "the paper protocol sees images whole; use protocol native, or leave --tile out"
+            conflicts.append(Conflict(("protocol", "tile"), rule))
         if not self.save:
             rule = "nothing would be written; name at least one of labels, overlay, probs"
             conflicts.append(Conflict(("save",), rule))

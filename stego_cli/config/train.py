@@ -14,6 +14,8 @@ from stego_cli.config.model import About, MethodConfig, StegoConfig
 FeatureMode = Literal["auto", "cache", "memory", "live"]
 ShiftChoice = Literal["given", "auto"]
 KeepChoice = Literal["auto", "cluster_miou", "linear_miou", "score", "last"]
+CompileChoice = Literal["auto", "on", "off"]
+ProbeFit = Literal["trained", "refit"]
 
 
 class TrainConfig(BackboneRunConfig):
@@ -64,7 +66,21 @@ class TrainConfig(BackboneRunConfig):
     checkpoint_every: PositiveInt = Field(500, description="Steps between two states that a run can go on from.")
     minutes: PositiveFloat | None = Field(None, description="Stop in good order after so many minutes.")
     devices: PositiveInt = Field(1, le=1024, description="GPUs of this machine, or processes on a CPU.")
-    tensorboard: bool = Field(False, description="Write curves for TensorBoard, too.")
+    final_probes: ProbeFit = Field(
+        "trained",
+        description="trained keeps the probes as training left them, as published; refit fits them anew to the code of "
+        "the model that is kept: clusters by k-means without labels, the linear probe with them.",
+        json_schema_extra={"option": "--probes"},
+    )
+    compile: CompileChoice = Field(
+        "auto",
+        description="Compile the training step: auto does so in long runs on a CUDA card; results differ in the last "
+        "digits.",
+    )
+    tensorboard: bool = Field(False, description="Write curves, histograms and pictures for TensorBoard, too.")
+    wandb: str | None = Field(
+        None, min_length=1, description="Project of Weights & Biases that the run is logged to; absent means none."
+    )
     resume: bool = Field(False, description="Go on with the run that is there, which may have had fewer steps.")
     out: UserPath | None = Field(None, description="The model file; absent means a new one below `runs/`.")
     overwrite: bool = Field(False, description="Start anew, and replace the model that is there.")
@@ -74,9 +90,6 @@ class TrainConfig(BackboneRunConfig):
     def settings_go_together(self) -> Self:
         """Refuse combinations that could not do what they promise."""
         loss, conflicts = self.loss, []
-        if loss.use_salience:
-            rule = "no dataset has salience masks; leave `use_salience` off"
-            conflicts.append(Conflict(("loss",), rule))
         if loss.aug_weight > 0 and self.features not in {"auto", "live"}:
             rule = "augmented images are new at every step; with `aug_weight`, features must be auto or live"
             conflicts.append(Conflict(("loss", "features"), rule))

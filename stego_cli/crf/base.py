@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stego_cli.config.crf import CrfParameters
+
 LEAST_PROBABILITY = 1e-5
 
 
@@ -40,6 +42,21 @@ class DenseCrf(Protocol):
         Raises:
             ShapeError: If the image or a stack has another layout; names what it has and what it needs.
             StegoError: If a stack holds NaN or infinity.
+        """
+        ...
+
+    def refine_batch(
+        self, images: Sequence[NDArray[np.uint8]], stacks: Sequence[Sequence[NDArray[np.floating]]]
+    ) -> list[list[NDArray[np.float32]]]:
+        """Return `refine(image, stacks of that image)` for every image; faster than one after the other.
+
+        Args:
+            images: Each of shape (H, W, 3), RGB; sizes may differ.
+            stacks: For each image its stacks.
+
+        Raises:
+            ShapeError: As `refine`.
+            StegoError: As `refine`.
         """
         ...
 
@@ -69,11 +86,27 @@ def check_log_probs(log_probs: NDArray[np.floating]) -> None:
             f"the CRF needs log-probabilities of shape (classes, height, width), got {log_probs.shape}"
             "\n\nhint: pass one image at a time, without a batch axis"
         )
-    if not np.isfinite(log_probs).all():
-        raise StegoError(
-            "the log-probabilities hold NaN or infinity, so the CRF cannot weigh the classes"
-            "\n\nhint: run once with --precision fp32; if that does not help, the model file is damaged"
-        )
+    with np.errstate(over="ignore"):
+        narrow = log_probs.astype(np.float32, copy=False)  # what is computed with
+    if not np.isfinite(narrow).all():
+        raise not_finite()
+
+
+def not_finite() -> StegoError:
+    """Return the error for log-probabilities that hold NaN or infinity."""
+    return StegoError(
+        "the log-probabilities hold NaN or infinity, so the CRF cannot weigh the classes"
+        "\n\nhint: run once with --precision fp32; if that does not help, the model file is damaged"
+    )
+
+
+def too_many_cells(height: int, width: int, parameters: CrfParameters) -> StegoError:
+    """Return the error for an image too large, or a reach too small, for the cells of the lattice to be counted."""
+    return StegoError(
+        f"an image of {height}x{width} (height x width) with reaches of {parameters.gaussian_xy:g} and "
+        f"{parameters.bilateral_xy:g} pixels and {parameters.bilateral_rgb:g} levels needs more cells than the CRF "
+        "can count\n\nhint: use a smaller image or larger reaches"
+    )
 
 
 def unary_energy(log_probs: NDArray[np.floating], height: int, width: int) -> NDArray[np.float32]:

@@ -8,12 +8,20 @@ from stego_cli.crf.reference import ReferenceCrf
 from stego_cli.errors import MissingDependencyError
 
 if TYPE_CHECKING:
+    import torch
+
     from stego_cli.config.crf import CrfParameters
     from stego_cli.crf.base import DenseCrf
+    from stego_cli.crf.torch_crf import TorchCrf
 
 
-def build_crf(parameters: CrfParameters) -> DenseCrf:
+def build_crf(parameters: CrfParameters, device: torch.device | str = "cpu") -> DenseCrf:
     """Return the CRF that `parameters` describes.
+
+    Args:
+        parameters: Its settings; `auto` takes PyTorch on CUDA devices, our own for the CPU elsewhere, and pydensecrf
+            where that one cannot run.
+        device: Where the log-probabilities come from.
 
     Raises:
         MissingDependencyError: If the package it runs on is not installed.
@@ -23,13 +31,26 @@ def build_crf(parameters: CrfParameters) -> DenseCrf:
             return ReferenceCrf(parameters)
         case "fast":
             return _fast(parameters)
+        case "torch":
+            return build_torch_crf(parameters, device)
         case "auto":
+            if str(device).startswith("cuda"):
+                return build_torch_crf(parameters, device)
             try:
                 return _fast(parameters)
             except MissingDependencyError:
                 return ReferenceCrf(parameters)
         case _:
             assert_never(parameters.implementation)
+
+
+def build_torch_crf(parameters: CrfParameters, device: torch.device | str) -> TorchCrf:
+    """Return the CRF that also takes and gives tensors, whatever `parameters.implementation` says."""
+    import torch
+
+    from stego_cli.crf.torch_crf import TorchCrf
+
+    return TorchCrf(parameters, torch.device(device))
 
 
 def _fast(parameters: CrfParameters) -> DenseCrf:

@@ -1,7 +1,6 @@
 """The inner loops that build a permutohedral lattice (Adams et al. 2010, section 3).
 
-A lattice point has d + 1 coordinates that sum to zero and leave the same remainder when divided by d + 1. Packed into
-one whole number, its key, is that remainder and the quotients of all coordinates but the last.
+How a lattice point becomes a whole number, its key, is in `stego_cli.crf.packing`.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stego_cli.crf.jit import compiled
+from stego_cli.crf.vectors import LANES, below, load, minus, nearest, plus, same, store, times
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,98 +39,102 @@ def slot_of(key: int, table: NDArray[np.int64]) -> int:
 
 
 @compiled
-def simplex_of(
-    feature: NDArray[np.float32],
-    scale: NDArray[np.float32],
-    elevated: NDArray[np.float32],
-    cell: NDArray[np.int64],
-    rank: NDArray[np.int64],
+def simplices_of(
+    features: NDArray[np.float32], row: int, scale: NDArray[np.float32], corners: int, found: NDArray[np.float32]
 ) -> None:
-    """Find the cell of the lattice around one point: its remainder-0 corner and the order of the coordinates."""
-    size = len(feature)
-    corners = size + 1
-    inverse = np.float32(1.0) / np.float32(corners)
-    total = np.float32(0.0)
-    for j in range(size, 0, -1):
-        part = feature[j - 1] * scale[j - 1]
-        elevated[j] = total - np.float32(j) * part
-        total += part
-    elevated[0] = total
-    level = 0
+    """Find the cells of the lattice around eight pixels.
+
+    Args:
+        features: Shape (d * rows, 8), feature after feature.
+        row: Which eight.
+        scale: Stretch of each feature.
+        corners: d + 1.
+        found: Shape (3 * corners, 8): coordinates of each cell's corner of remainder 0, the order of the coordinates
+            within the cell, and how far from that corner the pixel lies, in cells.
+    """
+    rows = len(features) // (corners - 1)
+    inverse, whole = same(np.float32(1.0) / np.float32(corners)), same(np.float32(corners))
+    zero, one = same(np.float32(0.0)), same(np.float32(1.0))
+    total = zero
+    for j in range(corners - 1, 0, -1):
+        part = times(load(features, (j - 1) * rows + row), same(scale[j - 1]))
+        store(found, 2 * corners + j, minus(total, times(same(np.float32(j)), part)))
+        total = plus(total, part)
+    store(found, 2 * corners, total)
+    level = zero
     for i in range(corners):
-        cell[i] = np.int64(np.rint(elevated[i] * inverse))
-        level += cell[i]
-        rank[i] = 0
-    for i in range(size):
-        rest = elevated[i] - np.float32(cell[i] * corners)
+        cell = nearest(times(load(found, 2 * corners + i), inverse))
+        store(found, i, cell)
+        store(found, corners + i, zero)
+        level = plus(level, cell)
+    for i in range(corners - 1):
+        rest = minus(load(found, 2 * corners + i), times(load(found, i), whole))
         for j in range(i + 1, corners):
-            if rest < elevated[j] - np.float32(cell[j] * corners):
-                rank[i] += 1
-            else:
-                rank[j] += 1
+            other = minus(load(found, 2 * corners + j), times(load(found, j), whole))
+            ahead = below(rest, other)
+            store(found, corners + i, plus(load(found, corners + i), ahead))
+            store(found, corners + j, plus(load(found, corners + j), minus(one, ahead)))
     for i in range(corners):  # back onto the plane where the coordinates sum to zero
-        rank[i] += level
-        wrap = 1 if rank[i] < 0 else (-1 if rank[i] > size else 0)
-        rank[i] += wrap * corners
-        cell[i] += wrap
-
-
-@compiled
-def shares_of(
-    elevated: NDArray[np.float32], cell: NDArray[np.int64], rank: NDArray[np.int64], share: NDArray[np.float32]
-) -> None:
-    """Barycentric coordinates of a point among the corners of its cell; `share` has one place to spare."""
-    corners = len(elevated)
-    inverse = np.float32(1.0) / np.float32(corners)
-    share[:] = 0
-    for i in range(corners):
-        offset = (elevated[i] - np.float32(cell[i] * corners)) * inverse
-        share[corners - 1 - rank[i]] += offset
-        share[corners - rank[i]] -= offset
-    share[0] += np.float32(1.0) + share[corners]
+        rank = plus(load(found, corners + i), level)
+        wrap = minus(below(rank, zero), below(same(np.float32(corners - 1)), rank))
+        cell = plus(load(found, i), wrap)
+        store(found, i, cell)
+        store(found, corners + i, plus(rank, times(wrap, whole)))
+        offset = minus(load(found, 2 * corners + i), times(cell, whole))
+        store(found, 2 * corners + i, times(offset, inverse))
 
 
 @compiled
 def place(
     features: NDArray[np.float32],
-    scale: NDArray[np.float32],
-    strides: NDArray[np.int64],
-    lows: NDArray[np.int64],
+    packing: tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]],
+    begin: int,
+    end: int,
     points: NDArray[np.int32],
     weights: NDArray[np.float32],
 ) -> NDArray[np.int64]:
-    """Find the d + 1 lattice points around every pixel of a strip and number them within the strip.
+    """Find the d + 1 lattice points around pixels `begin` to `end` and number them among themselves.
 
-    Rows of `features` beyond those of `points` are there only to bring their lattice points into being.
+    Pixels beyond those of `points` are there only to bring their lattice points into being. `begin` is a multiple of
+    eight; `packing` are scale, strides and lows.
     """
-    corners = features.shape[1] + 1
-    elevated, share = np.empty(corners, np.float32), np.empty(corners + 1, np.float32)
-    cell, rank, stride_of_rank = np.empty(corners, np.int64), np.empty(corners, np.int64), np.empty(corners, np.int64)
-    slots = slots_for(len(features) * corners)
+    scale, strides, lows = packing
+    corners = len(strides)
+    found = np.empty((3 * corners, LANES), np.float32)
+    stride_of_rank, offset_of_rank = np.empty(corners, np.int64), np.empty(corners, np.float32)
+    last, last_number = np.full(corners, -1, np.int64), np.zeros(corners, np.int32)
+    slots = slots_for((end - begin) * corners)
     table, numbers = np.full(slots, -1, np.int64), np.empty(slots, np.int32)
-    keys = np.empty(len(features) * corners, np.int64)
-    found = 0
-    for pixel in range(len(features)):
-        simplex_of(features[pixel], scale, elevated, cell, rank)
-        shares_of(elevated, cell, rank, share)
+    keys = np.empty((end - begin) * corners, np.int64)
+    known = 0
+    for pixel in range(begin, end):
+        if pixel % LANES == 0:
+            simplices_of(features, pixel // LANES, scale, corners, found)
         base = np.int64(0)
         for i in range(corners):
-            base += strides[i] * (cell[i] - lows[i])
-            stride_of_rank[rank[i]] = strides[i]
+            base += strides[i] * (np.int64(found[i, pixel % LANES]) - lows[i])
+            rank = np.int64(found[corners + i, pixel % LANES])
+            stride_of_rank[rank] = strides[i]
+            offset_of_rank[rank] = found[2 * corners + i, pixel % LANES]
         for corner in range(corners):
             if corner:
                 base -= stride_of_rank[corners - corner]
             key = base * corners + corner
-            slot = slot_of(key, table)
-            if table[slot] == -1:
-                table[slot] = key
-                numbers[slot] = found
-                keys[found] = key
-                found += 1
+            if key != last[corner]:  # neighbouring pixels often share their cell
+                slot = slot_of(key, table)
+                if table[slot] == -1:
+                    table[slot] = key
+                    numbers[slot] = known
+                    keys[known] = key
+                    known += 1
+                last[corner] = key
+                last_number[corner] = numbers[slot]
             if pixel < len(points):
-                points[pixel, corner] = numbers[slot]
-                weights[pixel, corner] = share[corner]
-    return keys[:found].copy()
+                points[pixel, corner] = last_number[corner]
+                # Barycentric coordinates; those of the first corner go once around.
+                following = offset_of_rank[corners - corner] if corner else offset_of_rank[0] - np.float32(1.0)
+                weights[pixel, corner] = offset_of_rank[corners - 1 - corner] - following
+    return keys[:known].copy()
 
 
 @compiled
@@ -167,54 +171,87 @@ def neighbours(
     keys: NDArray[np.int64],
     table: NDArray[np.int64],
     numbers: NDArray[np.int32],
-    strides: NDArray[np.int64],
-    part: tuple[int, int],
+    corners: int,
+    steps: tuple[int, int],
     before: NDArray[np.int32],
     after: NDArray[np.int32],
 ) -> None:
-    """Look up the neighbours of a run of lattice points along every direction.
+    """Look up the neighbours of every lattice point along one direction; where there is none stands their number.
 
-    A step adds one to every coordinate and takes d + 1 from one of them; in packed form that is a constant which
-    depends only on whether the remainder wraps around.
+    `steps` are what `Packing.steps` gives for the direction.
     """
-    corners = len(strides)
-    every = np.int64(0)
-    for i in range(corners):
-        every += strides[i]
-    for direction in range(corners):
-        within = -1 + corners * strides[direction]
-        around = corners - 1 + corners * (strides[direction] - every)
-        for point in range(part[0], part[1]):
-            key = keys[point]
-            slot = slot_of(key + (around if key % corners == 0 else within), table)
-            if table[slot] == -1:
-                before[direction, point] = len(keys)
-            else:
-                before[direction, point] = numbers[slot]
-                after[direction, numbers[slot]] = point
+    within, around = steps
+    after[:] = len(keys)
+    for point in range(len(keys)):
+        key = keys[point]
+        slot = slot_of(key + (around if key % corners == 0 else within), table)
+        if table[slot] == -1:
+            before[point] = len(keys)
+        else:
+            before[point] = numbers[slot]
+            after[numbers[slot]] = point
 
 
 @compiled
-def filter_one(
-    values: NDArray[np.float32],
+def lines_of(before: NDArray[np.int32], after: NDArray[np.int32]) -> NDArray[np.int32]:
+    """String lattice points together that are neighbours along one direction; see `Lattice.lines`."""
+    none = len(before)
+    lines = np.empty(none + none // 2 + 2, np.int32)
+    lines[0] = none
+    used = 1
+    for start in range(none):
+        if before[start] == none and after[start] != none:
+            point = np.int64(start)
+            while point != none:
+                lines[used] = point
+                used += 1
+                point = np.int64(after[point])
+            lines[used] = none
+            used += 1
+    return lines[:used].copy()
+
+
+@compiled
+def splat_ones(points: NDArray[np.int32], weights: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Spread the number one of every pixel over a lattice of `size` points; two more values are zero and scrap."""
+    values = np.zeros(size + 2, np.float32)
+    for pixel in range(points.shape[0]):
+        for corner in range(points.shape[1]):
+            values[points[pixel, corner]] += weights[pixel, corner]
+    return values
+
+
+@compiled
+def blur_lines(values: NDArray[np.float32], lines: NDArray[np.int32]) -> None:
+    """Blur one number for each lattice point in place along one direction."""
+    zero = len(values) - 2
+    last, this = np.float32(0.0), np.float32(0.0)
+    for at in range(len(lines) - 1):
+        following = values[lines[at + 1]]
+        point = lines[at]
+        values[point + (point == zero)] = this + np.float32(0.5) * (last + following)
+        last, this = this, following
+
+
+@compiled
+def normalise(
     points: NDArray[np.int32],
     weights: NDArray[np.float32],
-    before: NDArray[np.int32],
-    after: NDArray[np.int32],
+    values: NDArray[np.float32],
+    gain: np.float32,
+    strength: np.float32,
+    begin: int,
+    end: int,
 ) -> None:
-    """Filter one number for each pixel, in place, without the gain of the blur."""
-    size = before.shape[1]
-    now, then = np.zeros(size + 1, np.float32), np.zeros(size + 1, np.float32)
-    for pixel in range(points.shape[0]):
-        for corner in range(points.shape[1]):
-            now[points[pixel, corner]] += values[pixel] * weights[pixel, corner]
-    for direction in range(before.shape[0]):
-        for point in range(size):
-            both = now[before[direction, point]] + now[after[direction, point]]
-            then[point] = now[point] + np.float32(0.5) * both
-        now, then = then, now
-    for pixel in range(points.shape[0]):
+    """Divide weights by the square root of what the kernel sums to at each pixel, in place, for a run of pixels.
+
+    `values` are ones spread and blurred, `gain` gives the blur unit gain, and filtering with the new weights at both
+    ends has the given strength.
+    """
+    for pixel in range(begin, end):
         total = np.float32(0.0)
         for corner in range(points.shape[1]):
-            total += now[points[pixel, corner]] * weights[pixel, corner]
-        values[pixel] = total
+            total += values[points[pixel, corner]] * weights[pixel, corner]
+        factor = np.sqrt(strength * gain / (total * gain + np.float32(1e-20)))
+        for corner in range(points.shape[1]):
+            weights[pixel, corner] *= factor

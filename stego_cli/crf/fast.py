@@ -9,22 +9,20 @@ Importing this module imports Numba.
 
 from __future__ import annotations
 
-import os
-import sys
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import starmap
 from queue import SimpleQueue
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stego_cli.crf import kernels
-from stego_cli.crf.base import LEAST_PROBABILITY, bilinear_neighbours, check_image, check_log_probs
-from stego_cli.crf.lattice import Lattice, blur_gain, build_lattice, even_parts, waves_over
+from stego_cli.crf.base import LEAST_PROBABILITY, bilinear_neighbours, check_image, check_log_probs, too_many_cells
+from stego_cli.crf.lattice import Lattice, build_lattice
+from stego_cli.crf.plane import Plane, PlaneCache, positions
+from stego_cli.crf.team import Crowd, Team, even_parts, thread_count
 from stego_cli.crf.vectors import LANES
-from stego_cli.errors import StegoError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,70 +31,36 @@ if TYPE_CHECKING:
 
     from stego_cli.config.crf import CrfParameters
 
-_WAVE = 2048  # pixels
-_SCRATCH = 512 * 2**20  # bytes for the values on the lattices, of all threads together
+_BUDGET = 1664 * 2**20  # bytes that a large image may take, stacks and results included, if it can do with that
+_TOGETHER = 256 * 2**20  # bytes of stacks sharpened at the same time
 _PARTS = 4  # runs of pixels for each thread, so that none waits long for the last
-
-
-def thread_count() -> int:
-    """Return how many threads to use: as PyTorch where it is loaded, else `OMP_NUM_THREADS`, else one per core."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        return int(torch.get_num_threads())
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdecimal() and int(wanted) > 0:
-        return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@dataclass(frozen=True)
-class Plane:
-    """The lattice on positions alone and the order in which to pass through it; depends on the image's size only."""
-
-    lattice: Lattice
-    waves: NDArray[np.int64]
-
-
-class PlaneCache:
-    """Keeps the planes of the sizes last used, up to a number of sizes and bytes; safe to share between threads."""
-
-    def __init__(self, sizes: int = 4, nbytes: int = 256 * 2**20) -> None:
-        self._sizes = sizes
-        self._nbytes = nbytes
-        self._planes: OrderedDict[tuple[int, int, float], Plane] = OrderedDict()
-        self._lock = Lock()
-
-    def __len__(self) -> int:
-        return len(self._planes)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that the planes take, in bytes."""
-        return sum(plane.lattice.nbytes for plane in self._planes.values())
-
-    def get(self, height: int, width: int, reach: float, team: Team) -> Plane:
-        """Return the plane for an image of this size, built if it is not at hand."""
-        key = (height, width, reach)
-        with self._lock:
-            plane = self._planes.get(key)
-            if plane is None:
-                lattice = build_lattice(_positions(height, width, reach), team.pool, team.threads)
-                plane = self._planes[key] = Plane(lattice, waves_over(lattice, _WAVE))
-            self._planes.move_to_end(key)
-            while len(self) > self._sizes or (self._planes and self.nbytes > self._nbytes):
-                self._planes.popitem(last=False)
-        return plane
-
-
-@dataclass(frozen=True)
-class Team:
-    """Threads that share one image."""
-
-    pool: ThreadPoolExecutor
-    threads: int
-
+_LARGEST = 80.0  # power of e up to which no pixel's largest class needs to be taken off first
 
 _PLANES = PlaneCache()
+_CROWD = Crowd()  # images under way in this process share its cores
+
+
+@dataclass(frozen=True)
+class Field:
+    """One stack on its way through the iterations: n classes in blocks of eight, N pixels.
+
+    Attributes:
+        logits: Log-probabilities, shape (ceil(n / 8), N, 8).
+        beliefs: Likewise; probabilities up to a factor for each pixel.
+        sums: Sum of the beliefs over each block, shape (ceil(n / 8), N).
+        shares: That factor, shape (N,).
+        classes: n.
+    """
+
+    logits: NDArray[np.float32]
+    beliefs: NDArray[np.float32]
+    sums: NDArray[np.float32]
+    shares: NDArray[np.float32]
+    classes: int
+
+    def done(self) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+        """Return what the result is made from, without what is not needed any more."""
+        return self.beliefs, self.shares, self.classes
 
 
 @dataclass(frozen=True)
@@ -111,100 +75,180 @@ class FastCrf:
         Raises:
             StegoError: Also if the image is too large, or a reach too small, for the cells to be counted.
         """
+        with _CROWD as under_way:
+            return self._refine(image, stacks, max(1, thread_count() // under_way))
+
+    def refine_batch(
+        self, images: Sequence[NDArray[np.uint8]], stacks: Sequence[Sequence[NDArray[np.floating]]]
+    ) -> list[list[NDArray[np.float32]]]:
+        """Sharpen the stacks of several images; see `DenseCrf.refine_batch`."""
+        fit = min(starmap(_fit_together, zip(images, stacks, strict=True)), default=1)
+        with ThreadPoolExecutor(min(fit, thread_count())) as pool:
+            return list(pool.map(self.refine, images, stacks))
+
+    def _refine(
+        self, image: NDArray[np.uint8], stacks: Sequence[NDArray[np.floating]], threads: int
+    ) -> list[NDArray[np.float32]]:
+        """Sharpen every stack on so many threads."""
         check_image(image)
         for stack in stacks:
             check_log_probs(stack)
         height, width = image.shape[:2]
         known = self.parameters
-        threads = thread_count()
-        with ThreadPoolExecutor(threads) as pool:
-            team = Team(pool, threads)
+        with Team(threads) as team:
             try:
-                plane = _PLANES.get(height, width, known.gaussian_xy, team)
-                colours = build_lattice(_positions_and_colours(image, known), pool, threads)
+                plane = _PLANES.get(height, width, known.gaussian_xy, known.gaussian_weight, team)
+                colours = build_lattice(
+                    _positions_and_colours(image, known), height * width, known.bilateral_weight, team
+                )
             except OverflowError:
-                raise StegoError(
-                    f"an image of {height}x{width} (height x width) with reaches of {known.gaussian_xy:g} and "
-                    f"{known.bilateral_xy:g} pixels and {known.bilateral_rgb:g} levels needs more cells than the CRF "
-                    "can count\n\nhint: use a smaller image or larger reaches"
-                ) from None
-            return [self._sharpen(stack, (height, width), plane, colours, team) for stack in stacks]
+                raise too_many_cells(height, width, known) from None
+            several = [stack for stack in stacks if len(stack) > 1]
+            at_once = max(1, len(several)) if _nbytes(image, several) <= _TOGETHER else 1
+            spare = _BUDGET - _held(image, stacks, at_once) - plane.nbytes - colours.nbytes
+            inference = Inference(plane, colours, team, known.iterations, spare)
+            sharp: list[NDArray[np.float32]] = []
+            for first in range(0, len(several), at_once):
+                sharp += inference.sharpen(several[first : first + at_once], (height, width))
+        certain = np.ones((1, height, width), np.float32)
+        return [sharp.pop(0) if len(stack) > 1 else certain.copy() for stack in stacks]
 
-    def _sharpen(
-        self, stack: NDArray[np.floating], size: tuple[int, int], plane: Plane, colours: Lattice, team: Team
-    ) -> NDArray[np.float32]:
-        """Run mean-field inference for one stack."""
-        height, width = size
-        if len(stack) == 1:
-            return np.ones((1, height, width), np.float32)
-        count = height * width
-        logits = _log_probabilities(stack, height, width, team)
-        beliefs = np.empty_like(logits)
-        flat_logits, flat_beliefs = logits.reshape(-1, LANES), beliefs.reshape(-1, LANES)
-        parts = even_parts(count, _PARTS * team.threads)
 
-        def settle(part: tuple[int, int], *, add: bool = True) -> None:
-            kernels.softmax(flat_logits, flat_beliefs, count, *part, add)
+@dataclass(frozen=True)
+class Inference:
+    """Mean-field inference on one image.
 
+    Attributes:
+        plane: The lattice on positions.
+        colours: The lattice on positions and colours.
+        team: Does the work.
+        iterations: How many.
+        spare: Bytes for the values on the lattices, of all threads together.
+    """
+
+    plane: Plane
+    colours: Lattice
+    team: Team
+    iterations: int
+    spare: int
+
+    def sharpen(self, stacks: Sequence[NDArray[np.floating]], size: tuple[int, int]) -> list[NDArray[np.float32]]:
+        """Sharpen stacks side by side: (n, h, w) each to (n, H, W)."""
+        fields = [self._begin(stack, *size) for stack in stacks]
+        if self._iterate(fields, finish=True) > _LARGEST:
+            fields = [self._begin(stack, *size) for stack in stacks]
+            self._iterate(fields, finish=False)
+        return [self._maps(*fields.pop(0).done()).reshape(-1, *size) for _ in stacks]
+
+    def _begin(self, stack: NDArray[np.floating], height: int, width: int) -> Field:
+        """Bring logits to size and turn them into log-probabilities kept off minus infinity."""
+        maps = np.ascontiguousarray(stack, dtype=np.float32)
+        down, across = bilinear_neighbours(maps.shape[1], height), bilinear_neighbours(maps.shape[2], width)
+        count, blocks = height * width, -(-len(maps) // LANES)
+        logits, beliefs = (np.empty((blocks, count, LANES), np.float32) for _ in range(2))
+        field = Field(logits, beliefs, np.empty((blocks, count), np.float32), np.empty(count, np.float32), len(maps))
+        flat, into = logits.reshape(-1, LANES), beliefs.reshape(-1, LANES)
+        rows = even_parts(height, _PARTS * self.team.threads)
+        self.team.map(lambda part: kernels.blocks_of(maps, down, across, flat, *part), rows)
+        limits = np.full((2, blocks * LANES), kernels.PADDING, np.float32)
+        limits[:, : len(maps)] = np.log(LEAST_PROBABILITY), 0.0
+        limits = limits.reshape(-1, LANES)
+        self.team.map(
+            lambda part: kernels.log_softmax(flat, into, count, limits, field.sums, *part), self._parts(count)
+        )
+        return field
+
+    def _iterate(self, fields: Sequence[Field], *, finish: bool) -> float:
+        """Run all iterations; return the largest sum of logit and messages.
+
+        Args:
+            fields: Changed in place.
+            finish: Take powers of e as the sums come, which is right as long as they are not too large.
+        """
+        blocks = [(field, block) for field in fields for block in range(len(field.logits))]
         scratch: SimpleQueue[NDArray[np.float32]] = SimpleQueue()
-        for room in _rooms(plane.lattice, colours, min(team.threads, len(beliefs))):
+        for room in self._rooms(min(self.team.threads, len(blocks))):
             scratch.put(room)
-        gains = self._gains()
+        near, far = self.plane.arrays, self.colours.arrays
 
-        def pass_on(block: NDArray[np.float32]) -> None:
+        def exchange(task: tuple[Field, int]) -> float:
+            field, block = task
             room = scratch.get()
             try:
-                kernels.message(block, plane.lattice.arrays, colours.arrays, *gains, plane.waves, room)
+                totals = field.shares, field.sums[block]
+                return float(
+                    kernels.exchange(field.beliefs[block], field.logits[block], totals, near, far, room, finish)
+                )
             finally:
                 scratch.put(room)
 
-        list(team.pool.map(lambda part: settle(part, add=False), parts))
-        for _ in range(self.parameters.iterations):
-            list(team.pool.map(pass_on, beliefs))
-            list(team.pool.map(settle, parts))
-        result = np.empty((len(stack), count), np.float32)
-        list(team.pool.map(lambda part: kernels.maps_of(beliefs, result, *part), parts))
-        return result.reshape(-1, height, width)
+        top = 0.0
+        for _ in range(self.iterations):
+            self._share(fields)
+            top = max(top, *self.team.map(exchange, blocks))
+            if finish and top > _LARGEST:
+                return top
+            if not finish:
+                for field in fields:
+                    self._settle(field)
+        self._share(fields)
+        return top
 
-    def _gains(self) -> tuple[np.float32, np.float32]:
-        """What each kernel's message is multiplied by: its strength, and what gives the blur unit gain."""
-        near = self.parameters.gaussian_weight * blur_gain(2)
-        return np.float32(near), np.float32(self.parameters.bilateral_weight * blur_gain(5))
+    def _share(self, fields: Sequence[Field]) -> None:
+        self.team.map(lambda field: kernels.shares_of(field.sums, field.shares), fields)
+
+    def _settle(self, field: Field) -> None:
+        """Turn sums of logits and messages into beliefs."""
+        flat, count = field.beliefs.reshape(-1, LANES), len(field.shares)
+        self.team.map(lambda part: kernels.softmax(flat, count, field.sums, *part), self._parts(count))
+
+    def _maps(self, beliefs: NDArray[np.float32], shares: NDArray[np.float32], classes: int) -> NDArray[np.float32]:
+        """Return the probabilities, shape (n, N)."""
+        result = np.empty((classes, len(shares)), np.float32)
+        self.team.map(lambda part: kernels.maps_of(beliefs, shares, result, *part), self._parts(len(shares)))
+        return result
+
+    def _rooms(self, wanted: int) -> list[NDArray[np.float32]]:
+        """Room for the values on both lattices for each block under way; fewer when the lattices are large."""
+        rows = 2 * (self.plane.size + 1) + self.colours.size + 2
+        most = max(1, self.spare // (rows * LANES * 4))
+        rooms: list[NDArray[np.float32]] = []
+        for _ in range(min(wanted, most)):
+            try:
+                rooms.append(np.empty((rows, LANES), np.float32))
+            except MemoryError:
+                if not rooms:
+                    raise
+        return rooms
+
+    def _parts(self, count: int) -> list[tuple[int, int]]:
+        return even_parts(count, _PARTS * self.team.threads)
 
 
-def _log_probabilities(stack: NDArray[np.floating], height: int, width: int, team: Team) -> NDArray[np.float32]:
-    """Resized log-probabilities, kept off minus infinity, in blocks: (n, h, w) -> (ceil(n / 8), H * W, 8)."""
-    maps = np.ascontiguousarray(stack, dtype=np.float32)
-    down, across = bilinear_neighbours(maps.shape[1], height), bilinear_neighbours(maps.shape[2], width)
-    blocks = np.empty((-(-len(maps) // LANES), height * width, LANES), np.float32)
-    rows = even_parts(height, _PARTS * team.threads)
-    list(team.pool.map(lambda part: kernels.blocks_of(maps, down, across, blocks, *part), rows))
-    flat, least = blocks.reshape(-1, LANES), np.float32(np.log(LEAST_PROBABILITY))
-    parts = even_parts(height * width, _PARTS * team.threads)
-    list(team.pool.map(lambda part: kernels.log_softmax(flat, height * width, least, *part), parts))
-    return blocks
+def _nbytes(image: NDArray[np.uint8], stacks: Sequence[NDArray[np.floating]]) -> int:
+    """Memory of logits and beliefs of all stacks together, in bytes."""
+    blocks = sum(-(-len(stack) // LANES) for stack in stacks)
+    return int(image.shape[0] * image.shape[1] * blocks * LANES * 4 * 2)
 
 
-def _rooms(near: Lattice, far: Lattice, wanted: int) -> list[NDArray[np.float32]]:
-    """Room for the values on both lattices, twice, for each block under way; fewer when the lattices are large."""
-    rows = 2 * (near.size + 1 + far.size + 1)
-    most = max(1, _SCRATCH // (rows * LANES * 4))
-    return [np.empty((rows, LANES), np.float32) for _ in range(min(wanted, most))]
+def _held(image: NDArray[np.uint8], stacks: Sequence[NDArray[np.floating]], at_once: int) -> int:
+    """Memory that is taken while the iterations run, but for the lattices, in bytes."""
+    results = image.shape[0] * image.shape[1] * 4 * sum(map(len, stacks))
+    largest = max((_nbytes(image, [stack]) for stack in stacks), default=0)
+    return int(sum(stack.nbytes for stack in stacks) + results + at_once * largest)
 
 
-def _positions(height: int, width: int, reach: float) -> NDArray[np.float32]:
-    """Columns and rows of the pixels in units of `reach`, shape (H * W, 2)."""
-    features = np.empty((height, width, 2), np.float32)
-    features[:, :, 0] = np.arange(width, dtype=np.float32) / np.float32(reach)
-    features[:, :, 1] = (np.arange(height, dtype=np.float32) / np.float32(reach))[:, None]
-    return features.reshape(-1, 2)
+def _fit_together(image: NDArray[np.uint8], stacks: Sequence[NDArray[np.floating]]) -> int:
+    """How many such images may be under way at once."""
+    return max(1, 2 * _TOGETHER // max(1, _nbytes(image, stacks)))
 
 
 def _positions_and_colours(image: NDArray[np.uint8], known: CrfParameters) -> NDArray[np.float32]:
-    """Positions and colours in units of their reaches, shape (H * W, 5)."""
+    """Positions and colours in units of their reaches, shape (5, ceil(H * W / 8), 8)."""
     height, width = image.shape[:2]
-    features = np.empty((height * width, 5), np.float32)
-    features[:, :2] = _positions(height, width, known.bilateral_xy)
-    bgr = image[:, :, ::-1].reshape(-1, 3)  # the order of the reference, which decides ties on the lattice
-    np.divide(bgr, np.float32(known.bilateral_rgb), out=features[:, 2:])
+    features = positions(height, width, known.bilateral_xy, 5)
+    for channel in range(3):
+        pixels = features[2 + channel].reshape(-1)[: height * width].reshape(height, width)
+        level = image[:, :, 2 - channel]  # blue first, as in the reference: the order decides ties on the lattice
+        np.divide(level, np.float32(known.bilateral_rgb), out=pixels, dtype=np.float32)
     return features

@@ -11,24 +11,21 @@ the number of threads.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stego_cli.crf import cells
+from stego_cli.crf.packing import GROUP, blur_gain, pack
+from stego_cli.crf.team import Team
+from stego_cli.crf.vectors import LANES
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from numpy.typing import NDArray
 
 STRIP = 8192  # pixels; their hash table stays in the cache of one core
-GROUP = 4  # pydensecrf reads pixels in fours and puts the missing ones of the last four at feature zero
-_KEY_BITS = 62
-_EXACT = 2**20  # beyond it single precision does not place a pixel within its cell
+_MANY = 2**22  # lattice points, from which on memory counts more than time
 
 
 @dataclass(frozen=True)
@@ -41,25 +38,28 @@ class Lattice:
     Attributes:
         points: Shape (N, d + 1) int32, the lattice points around each pixel.
         weights: Shape (N, d + 1) float32, symmetric-normalised barycentric weights: filtering with them at both
-            ends is `D^-1/2 K D^-1/2`, up to the constant of the blur.
-        before: Shape (d + 1, M) int32, the neighbour on one side along each direction.
-        after: Shape (d + 1, M) int32, the neighbour on the other side.
+            ends is `strength * D^-1/2 K D^-1/2`.
+        size: M.
+        lines: For each direction int32 numbers of lattice points, each next to its neighbours in that direction;
+            M stands between any two that are no neighbours, and at both ends. A lattice point without neighbours,
+            which blurring leaves as it is, is missing.
+        ends: Shape (d + 2,) int64, where the lines of each direction begin and end.
     """
 
     points: NDArray[np.int32]
     weights: NDArray[np.float32]
-    before: NDArray[np.int32]
-    after: NDArray[np.int32]
+    size: int
+    lines: NDArray[np.int32]
+    ends: NDArray[np.int64]
 
     @property
-    def size(self) -> int:
-        """Number of lattice points."""
-        return int(self.before.shape[1])
-
-    @property
-    def arrays(self) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
+    def arrays(self) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]:
         """What the kernels read."""
-        return self.points, self.weights, self.before, self.after
+        return self.points, self.weights, self.lines, self.ends
+
+    def along(self, direction: int) -> NDArray[np.int32]:
+        """Return the lines of one direction."""
+        return self.lines[self.ends[direction] : self.ends[direction + 1]]
 
     @property
     def nbytes(self) -> int:
@@ -67,104 +67,54 @@ class Lattice:
         return sum(int(array.nbytes) for array in self.arrays)
 
 
-def build_lattice(features: NDArray[np.float32], pool: Executor, threads: int) -> Lattice:
+def build_lattice(features: NDArray[np.float32], count: int, strength: float, team: Team) -> Lattice:
     """Return the lattice on which points with `features` are filtered.
 
     Args:
-        features: Shape (N, d), non-negative, in units of the kernel's reach.
-        pool: Runs the strips.
-        threads: How many of its threads to use.
+        features: Shape (d, ceil(N / 8), 8), non-negative, in units of the kernel's reach; what fills the last eight
+            is zero.
+        count: N.
+        strength: Of the kernel.
+        team: Runs the parts.
 
     Raises:
         OverflowError: If the features spread over more cells than can be counted.
     """
-    count, size = features.shape
-    scale = _scale(size)
-    strides, lows = _packing(features.max(axis=0).astype(np.float64), scale)
-    missing = -count % GROUP
-    features = np.concatenate([features, np.zeros((missing, size), np.float32)]) if missing else features
+    size = len(features)
+    packing = pack(features.max(axis=(1, 2)).tolist())
+    packed = (packing.scale, packing.strides, packing.lows)
+    eights = features.reshape(-1, LANES)
     points = np.empty((count, size + 1), np.int32)
     weights = np.empty((count, size + 1), np.float32)
-    begins = range(0, count, STRIP)
+    carried = count + -count % GROUP
 
     def place(begin: int) -> NDArray[np.int64]:
-        end = min(begin + STRIP, count)
-        carried = features[begin : end + missing if end == count else end]
-        keys: NDArray[np.int64] = cells.place(carried, scale, strides, lows, points[begin:end], weights[begin:end])
+        end = begin + STRIP if begin + STRIP < count else carried
+        keys: NDArray[np.int64] = cells.place(eights, packed, begin, end, points, weights)
         return keys
 
-    strips = list(pool.map(place, begins))
-    keys, table, numbers, known = _join(strips)
+    keys, table, numbers = _number(team.map(place, range(0, count, STRIP)), points, team)
 
-    def renumber(strip: int) -> None:
-        begin = begins[strip]
-        cells.renumber(points[begin : begin + STRIP], known[strip])
+    def string(direction: int) -> NDArray[np.int32]:
+        before, after = np.empty(len(keys), np.int32), np.empty(len(keys), np.int32)
+        cells.neighbours(keys, table, numbers, size + 1, packing.steps(direction), before, after)
+        lines: NDArray[np.int32] = cells.lines_of(before, after)
+        return lines
 
-    list(pool.map(renumber, range(len(begins))))
-    before = np.empty((size + 1, len(keys)), np.int32)
-    after = np.full((size + 1, len(keys)), len(keys), np.int32)
-    bounds = even_parts(len(keys), threads)
-    list(pool.map(lambda part: cells.neighbours(keys, table, numbers, strides, part, before, after), bounds))
-    lattice = Lattice(points, weights, before, after)
-    _normalise(lattice)
+    with Team(1) as alone:
+        lines = (team if len(keys) < _MANY else alone).map(string, range(size + 1))
+    lattice = Lattice(points, weights, len(keys), *_flat(lines))
+    _normalise(lattice, strength, team)
     return lattice
 
 
-def even_parts(count: int, parts: int) -> list[tuple[int, int]]:
-    """Cut `count` things into at most `parts` runs of nearly equal length.
-
-    Example:
-        >>> even_parts(5, 2)
-        [(0, 2), (2, 5)]
-    """
-    edges = [count * part // parts for part in range(parts + 1)]
-    return [(begin, end) for begin, end in pairwise(edges) if end > begin]
-
-
-def blur_gain(size: int) -> float:
-    """Return what the blur in `size` features must be multiplied by to have unit gain.
-
-    Example:
-        >>> blur_gain(2)
-        0.8
-    """
-    return 1 / (1 + 2.0**-size)
-
-
-def _scale(size: int) -> NDArray[np.float32]:
-    """Stretch of each feature that gives the blur a standard deviation of one (section 3.1 of the paper)."""
-    spread = np.float32(math.sqrt(2 / 3) * (size + 1))
-    return np.array([1 / math.sqrt((i + 1) * (i + 2)) for i in range(size)], dtype=np.float32) * spread
-
-
-def _packing(largest: NDArray[np.float64], scale: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return stride and lowest cell of each lattice coordinate, so that one whole number names a lattice point.
-
-    The last coordinate follows from the others and has stride 0. Two cells on either side leave room for neighbours.
-    """
-    size = len(largest)
-    reach = largest * scale
-    strides, lows = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int64)
-    step = 1
-    for index in range(size):
-        above, below = reach[index:].sum(), index * reach[index - 1] if index else 0.0
-        if not max(above, below) < _EXACT:
-            raise OverflowError("too many cells")
-        lows[index] = -math.ceil(below / (size + 1)) - 4
-        strides[index] = step
-        step *= math.ceil(above / (size + 1)) + 4 - int(lows[index]) + 1
-    if step * (size + 1) >= 2**_KEY_BITS:
-        raise OverflowError("too many cells")
-    return strides, lows
-
-
-def _join(
-    strips: list[NDArray[np.int64]],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], list[NDArray[np.int32]]]:
-    """Number the lattice points of all strips together, in the order in which the pixels meet them.
+def _number(
+    strips: list[NDArray[np.int64]], points: NDArray[np.int32], team: Team
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
+    """Replace the numbers of lattice points within each strip by those among all, as the pixels meet them.
 
     Returns:
-        The keys by number; the hash table, keys and numbers; for each strip the numbers of its lattice points.
+        The keys by number; the hash table, keys and numbers.
     """
     most = sum(map(len, strips))
     slots = cells.slots_for(most)
@@ -175,40 +125,25 @@ def _join(
     known = [np.empty(len(strip), np.int32) for strip in strips]
     for strip, number in zip(strips, known, strict=True):
         found = cells.join(strip, table, numbers, keys, found, number)
-    return keys[:found], table, numbers, known
+    team.map(
+        lambda strip: cells.renumber(points[strip * STRIP : (strip + 1) * STRIP], known[strip]), range(len(strips))
+    )
+    return keys[:found].copy(), table, numbers
 
 
-def _normalise(lattice: Lattice) -> None:
+def _flat(lines: list[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    return np.concatenate(lines), np.cumsum([0, *map(len, lines)], dtype=np.int64)
+
+
+def _normalise(lattice: Lattice, strength: float, team: Team) -> None:
     """Turn plain weights into symmetric-normalised ones, in place."""
-    size = lattice.points.shape[1] - 1
-    sums = np.ones(len(lattice.points), np.float32)
-    cells.filter_one(sums, lattice.points, lattice.weights, lattice.before, lattice.after)
-    lattice.weights[...] *= 1 / np.sqrt(sums * np.float32(blur_gain(size)) + np.float32(1e-20))[:, None]
+    gain, strong = np.float32(blur_gain(lattice.points.shape[1] - 1)), np.float32(strength)
+    values = cells.splat_ones(lattice.points, lattice.weights, lattice.size)
+    for direction in range(len(lattice.ends) - 1):
+        cells.blur_lines(values, lattice.along(direction))
 
+    def normalise(begin: int) -> None:
+        end = min(begin + STRIP, len(lattice.points))
+        cells.normalise(lattice.points, lattice.weights, values, gain, strong, begin, end)
 
-def waves_over(lattice: Lattice, pixels: int) -> NDArray[np.int64]:
-    """Plan how splat, blur and slice follow each other through the image, `pixels` at a time.
-
-    Lattice points are numbered as the pixels meet them, so what a stage needs lies close behind the one before when
-    neighbours are close in number, as they are on a lattice of positions.
-
-    Returns:
-        Shape (waves + 1, d + 4): up to where each wave goes, of pixels splatted, lattice points cleared, lattice
-        points blurred along each direction, and pixels sliced. The first row is zero.
-    """
-    count, corners = lattice.points.shape
-    near = np.where(lattice.before < lattice.size, lattice.before, np.arange(lattice.size))
-    reach = int(np.abs(near - np.arange(lattice.size)).max())  # the other side is the same distance
-    ends = np.append(np.arange(pixels, count, pixels), count)
-    waves = np.zeros((len(ends) + 1, corners + 3), np.int64)
-    met = np.maximum.accumulate(lattice.points.max(axis=1))
-    to_come = np.minimum.accumulate(lattice.points.min(axis=1)[::-1])[::-1]
-    waves[1:, 0] = ends
-    waves[1:, 1] = met[ends - 1] + 1
-    complete = to_come[np.minimum(ends, count - 1)].astype(np.int64)
-    for direction in range(corners):
-        complete = np.maximum(complete - reach, 0)
-        waves[1:, 2 + direction] = complete
-    waves[1:, -1] = np.searchsorted(met, complete, side="left")
-    waves[-1] = [count, *[lattice.size] * (corners + 1), count]
-    return waves
+    team.map(normalise, range(0, len(lattice.points), STRIP))

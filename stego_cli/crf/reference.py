@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stego_cli.crf.base import check_image, unary_energy
-from stego_cli.errors import MissingDependencyError, StegoError
+from stego_cli.crf.base import check_image, too_many_cells, unary_energy
+from stego_cli.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +64,12 @@ class ReferenceCrf:
             refined.append(probabilities.reshape(classes, height, width))
         return refined
 
+    def refine_batch(
+        self, images: Sequence[NDArray[np.uint8]], stacks: Sequence[Sequence[NDArray[np.floating]]]
+    ) -> list[list[NDArray[np.float32]]]:
+        """Sharpen the stacks of several images, one after the other; see `DenseCrf.refine_batch`."""
+        return [self.refine(image, given) for image, given in zip(images, stacks, strict=True)]
+
     def _check_reaches(self, height: int, width: int) -> None:
         """Refuse what would overflow the lattice."""
         known = self.parameters
@@ -71,11 +77,7 @@ class ReferenceCrf:
         position = [side / known.gaussian_xy for side in places]
         colour = [side / known.bilateral_xy for side in places] + [255 / known.bilateral_rgb] * 3
         if max(_lattice_span(position), _lattice_span(colour)) >= _LATTICE_CELLS:
-            raise StegoError(
-                f"an image of {height}x{width} (height x width) with reaches of {known.gaussian_xy:g} and "
-                f"{known.bilateral_xy:g} pixels and {known.bilateral_rgb:g} levels needs more cells than the CRF can "
-                "count\n\nhint: use a smaller image or larger reaches"
-            )
+            raise too_many_cells(height, width, known)
 
     def _field(self, image: NDArray[np.uint8], classes: int) -> Any:
         """Build both lattices for `image`; the costly part that does not depend on the probabilities."""

@@ -14,15 +14,15 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import types
 from numba.extending import intrinsic, models, register_model
 
-from stego_cli.crf.jit import compiled
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LANES = 8
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _WHOLE = ir.VectorType(ir.IntType(32), LANES)
-_LEAST_EXPONENT = -87.0  # beyond it the result would not be a normal number
+_LIMIT = 87.0  # beyond it the power of e, or of its inverse, would not be a normal number
+_ROUNDER = 1.5 * 2**23
+_LN2_HIGH = 0.693359375  # so few bits that its product with a whole number below 2^12 is exact
 
 
 class _Lanes(types.Type):
@@ -89,25 +89,57 @@ def _same(builder: Any, value: Any) -> Any:
     return builder.shuffle_vector(one, undefined, ir.Constant(_WHOLE, [0] * LANES))
 
 
+def _plus(builder: Any, left: Any, right: Any) -> Any:
+    return builder.fadd(left, right)
+
+
 def _larger(builder: Any, left: Any, right: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", left, right), left, right)
+
+
+def _below(builder: Any, left: Any, right: Any) -> Any:
+    return builder.select(builder.fcmp_ordered("<", left, right), _constant(1.0), _constant(0.0))
 
 
 def _kept(builder: Any, value: Any, bound: Any, other: Any) -> Any:
     return builder.select(builder.fcmp_ordered("<", value, bound), value, other)
 
 
+def _nearest(builder: Any, value: Any) -> Any:
+    """Adding and taking away 1.5 * 2^23 leaves no room for a fraction."""
+    return builder.fsub(builder.fadd(value, _constant(_ROUNDER)), _constant(_ROUNDER))
+
+
+def _times_plus(builder: Any, left: Any, right: Any, more: Any) -> Any:
+    signature = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+    name = f"llvm.fmuladd.v{LANES}f32"  # one rounding where the processor has the instruction, else two
+    return builder.call(builder.module.declare_intrinsic(name, (), signature), [left, right, more])
+
+
 def _exponential(builder: Any, value: Any) -> Any:
-    """2^x = 2^n 2^f: the whole part n goes into the exponent bits, the rest (|f| <= 1/2) through the Taylor series."""
-    power = builder.fmul(_larger(builder, value, _constant(_LEAST_EXPONENT)), _constant(1 / math.log(2)))
-    # For values of at most 0, towards zero after taking half away is towards the nearest.
-    whole = builder.fptosi(builder.fsub(power, _constant(0.5)), _WHOLE)
-    rest = builder.fmul(builder.fsub(power, builder.sitofp(whole, _VECTOR)), _constant(math.log(2)))
-    series = _constant(1 / math.factorial(7))
-    for degree in range(6, -1, -1):
-        series = builder.fadd(builder.fmul(series, rest), _constant(1 / math.factorial(degree)))
-    shifted = builder.shl(whole, ir.Constant(_WHOLE, [23] * LANES))
-    return builder.bitcast(builder.add(builder.bitcast(series, _WHOLE), shifted), _VECTOR)
+    """e^x = 2^n e^f: the whole part n goes into the exponent bits, the rest, |f| <= ln 2 / 2, by a Taylor series."""
+    bounded = _larger(builder, value, _constant(-_LIMIT))
+    bounded = _kept(builder, bounded, _constant(_LIMIT), _constant(_LIMIT))
+    shifted = _times_plus(builder, bounded, _constant(1 / math.log(2)), _constant(_ROUNDER))
+    whole = builder.fsub(shifted, _constant(_ROUNDER))
+    rest = _times_plus(builder, whole, _constant(-_LN2_HIGH), bounded)  # exact: ln 2 in two parts
+    rest = _times_plus(builder, whole, _constant(_LN2_HIGH - math.log(2)), rest)
+    series = _constant(1 / math.factorial(6))
+    for degree in range(5, -1, -1):
+        series = _times_plus(builder, series, rest, _constant(1 / math.factorial(degree)))
+    power = builder.shl(builder.bitcast(shifted, _WHOLE), ir.Constant(_WHOLE, [23] * LANES))
+    return builder.bitcast(builder.add(builder.bitcast(series, _WHOLE), power), _VECTOR)
+
+
+def _folded(builder: Any, value: Any, join: Callable[[Any, Any, Any], Any]) -> Any:
+    """Bring all lanes into the first: halves onto each other, then quarters, then pairs."""
+    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    step = LANES // 2
+    while step:
+        order = ir.Constant(_WHOLE, [(lane + step) % LANES for lane in range(LANES)])
+        value = join(builder, value, builder.shuffle_vector(value, undefined, order))
+        step //= 2
+    return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
 
 # Row `row` of a table (rows, 8): `load(table, row)`, `store(table, row, value)`. Rows are not checked.
@@ -117,28 +149,20 @@ store: Any = intrinsic(_store)
 same: Any = _unary(_LANES(types.float32), _same)
 lane: Any = _binary(types.float32(_LANES, types.int64), lambda builder, value, at: builder.extract_element(value, at))
 # Lane by lane.
-plus: Any = _binary(_LANES(_LANES, _LANES), lambda builder, left, right: builder.fadd(left, right))
+plus: Any = _binary(_LANES(_LANES, _LANES), _plus)
 minus: Any = _binary(_LANES(_LANES, _LANES), lambda builder, left, right: builder.fsub(left, right))
 times: Any = _binary(_LANES(_LANES, _LANES), lambda builder, left, right: builder.fmul(left, right))
 larger: Any = _binary(_LANES(_LANES, _LANES), _larger)
+# 1 where the left one is below the right one, else 0.
+below: Any = _binary(_LANES(_LANES, _LANES), _below)
 # `kept(value, bound, other)`: value where it is below bound, else other.
 kept: Any = _ternary(_LANES(_LANES, _LANES, _LANES), _kept)
-# e to the power of values of at most 0, to about one unit in the last place; below e^-87 it is e^-87.
+# `times_plus(left, right, more)`: left * right + more.
+times_plus: Any = _ternary(_LANES(_LANES, _LANES, _LANES), _times_plus)
+# The nearest whole number, of two the even one; for values up to 2^22.
+nearest: Any = _unary(_LANES(_LANES), _nearest)
+# e to the power of each value, to about two units in the last place; beyond +-87 it is e^+-87.
 exponential: Any = _unary(_LANES(_LANES), _exponential)
-
-
-@compiled
-def across(value: Any) -> Any:
-    """Return the sum over the lanes, in pairs."""
-    return ((lane(value, 0) + lane(value, 4)) + (lane(value, 2) + lane(value, 6))) + (
-        (lane(value, 1) + lane(value, 5)) + (lane(value, 3) + lane(value, 7))
-    )
-
-
-@compiled
-def largest(value: Any) -> Any:
-    """Return the largest lane."""
-    top = lane(value, 0)
-    for at in range(1, LANES):
-        top = max(top, lane(value, at))
-    return top
+# The sum over the lanes, in pairs; the largest lane.
+across: Any = _unary(types.float32(_LANES), lambda builder, value: _folded(builder, value, _plus))
+largest: Any = _unary(types.float32(_LANES), lambda builder, value: _folded(builder, value, _larger))

@@ -31,11 +31,13 @@ class Sample:
             in a split.
         image: The image file.
         label: Its label map, or None if it has none.
+        salience: Its mask of what stands out, or None if it has none.
     """
 
     name: str
     image: Path
     label: Path | None = None
+    salience: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,11 @@ class Dataset:
         """Whether any image has a label map."""
         return any(sample.label for sample in self.samples)
 
+    @property
+    def has_salience(self) -> bool:
+        """Whether any image has a salience mask."""
+        return any(sample.salience for sample in self.samples)
+
     def image(self, index: int) -> NDArray[np.uint8]:
         """Read one image as upright RGB, shape (H, W, 3).
 
@@ -122,10 +129,30 @@ class Dataset:
         stored = self.stored_labels(index)
         if stored is None:
             return None
-        if stored.shape != size:
-            found, needed = ("x".join(map(str, sides)) for sides in (stored.shape, size))
-            raise ImageError(
-                f"label map of `{self.samples[index].name}` is {found} (height x width), its image {needed}\n\n"
-                "hint: make the label map again at the size of the image, without interpolation"
-            )
+        self._check_size("label map", index, (stored.shape[0], stored.shape[1]), size)
         return self.code.class_ids(stored)
+
+    def salience(self, index: int, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Read one salience mask, shape (H, W), true where the stored value is not zero; None if the image has none.
+
+        Args:
+            index: Which image.
+            size: Height and width of the image, which the mask must have.
+
+        Raises:
+            ImageError: If it cannot be read or has another size than the image; names the file.
+        """
+        path = self.samples[index].salience
+        if path is None:
+            return None
+        mask: NDArray[np.bool_] = read_label_map(path) != 0
+        self._check_size("salience mask", index, (mask.shape[0], mask.shape[1]), size)
+        return mask
+
+    def _check_size(self, what: str, index: int, found: tuple[int, int], size: tuple[int, int]) -> None:
+        if found != size:
+            there, needed = ("x".join(map(str, sides)) for sides in (found, size))
+            raise ImageError(
+                f"{what} of `{self.samples[index].name}` is {there} (height x width), its image {needed}\n\n"
+                f"hint: make the {what} again at the size of the image, without interpolation"
+            )

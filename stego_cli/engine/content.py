@@ -47,6 +47,7 @@ def settings_facts(config: PredictConfig, settings: Settings, resolution: int) -
         "crf": settings.crf.model_dump(exclude={"implementation"}) if settings.crf else None,
         "mirror": settings.mirror,
         "resolution": resolution,
+        "tile": settings.tile,
         "precision": config.precision,
         "bands": list(config.bands) if config.bands else None,
     }

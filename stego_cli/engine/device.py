@@ -34,23 +34,33 @@ def devices_present() -> list[str]:
     return [*mps, "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
 
 
-def autocast_dtype(precision: Precision, device: torch.device, *, exact: bool) -> torch.dtype | None:
+def autocast_dtype(
+    precision: Precision, device: torch.device, *, exact: bool, also_cpu: bool = False
+) -> torch.dtype | None:
     """Return the type for the backbone's arithmetic, or None for plain float32.
 
     Args:
         precision: What was asked for. `auto` is bfloat16 on CUDA cards that have it and float32 elsewhere.
         device: Where the model runs.
         exact: True under the protocol `paper`, where `auto` never leaves float32.
+        also_cpu: Whether `auto` takes bfloat16 on a CPU that computes in it, too.
 
     Raises:
         DeviceError: If the device has no such arithmetic.
     """
     if precision == "auto":
-        fast = device.type == "cuda" and not exact and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else None
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        fast = fast or (also_cpu and device.type == "cpu" and cpu_computes_in_bf16())
+        return torch.bfloat16 if fast and not exact else None
     if precision == "fp16" and device.type == "cpu":
         raise DeviceError("half precision (fp16) is not for the CPU\n\nhint: use --precision bf16 or fp32")
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def cpu_computes_in_bf16() -> bool:
+    """Say whether the CPU multiplies matrices of bfloat16 itself (AVX-512 BF16, AMX); emulated, it would be slower."""
+    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(bool(has()) for has in asked if has is not None)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from stego_cli.crf.base import seen_by_crf
 from stego_cli.crf.build import build_crf
 from stego_cli.data import views
-from stego_cli.engine.halving import HalvingSegmenter
+from stego_cli.engine.pipeline import Pipeline, Seen, Segmented
 from stego_cli.engine.reading import WorkingImage, working_batches
 from stego_cli.errors import ImageError
 from stego_cli.files import printable
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     from stego_cli.metrics.confusion import Extra
     from stego_cli.progress import Report
     from stego_cli.segmenter import Array, Labelled, Segmenter, Settings
+
+    Labels = tuple[str, Array]  # name of the image, and what its label map says
+
+
+_ONE_ON_THE_DEVICE = Lock()  # the CRF of an accelerator fills it with one image
 
 
 @dataclass(frozen=True)
@@ -123,25 +129,39 @@ def measured(work: Pass, dataset: Dataset, report: Report, doing: str = "Measuri
         report: Told about progress and about images that could not be measured.
         doing: What the progress is called.
     """
-    model, settings = work.model, work.settings
-    segment = HalvingSegmenter(model.without_names(), settings, report)
-    crf = build_crf(work.also_crf) if work.also_crf else None
+    model = work.model.without_names()
+    crf = build_crf(work.also_crf, model.device) if work.also_crf else None
     labelled = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.label is not None))
-    make_view = partial(model.view, settings=settings)
-    for batch in working_batches(labelled, make_view, work.batch_size, work.workers, report, doing):
-        usable = list(_usable(batch, report))
-        answers = segment([image.pixels for image, _ in usable], [image.view for image, _ in usable])
-        for (image, labels), answer in zip(usable, answers, strict=True):
-            if isinstance(answer, ImageError):
-                report.warn(f"{printable(image.name)} was not measured: {answer}")
-                continue
-            yield Measured(
-                image.name,
-                image.pixels,
-                views.apply_to_labels(image.view, labels) if settings.protocol == "paper" else labels,
-                {probe: _compared(said, settings.protocol) for probe, said in answer.items()},
-                _sharpened(model, image, answer, settings, crf) if crf else {},
-            )
+    make_view = partial(model.view, settings=work.settings)
+    pipeline: Pipeline[Labels, Measured | str] = Pipeline(
+        model, work.settings, partial(_measured, model, work.settings, crf), report
+    )
+    batches = working_batches(labelled, make_view, work.batch_size, work.workers, report, doing)
+    for found in pipeline.run(list(_usable(batch, report)) for batch in batches):
+        if isinstance(found, Measured):
+            yield found
+        else:
+            report.warn(found)
+
+
+def _measured(
+    model: Segmenter, settings: Settings, crf: DenseCrf | None, image: Seen[Labels], found: Segmented | ImageError
+) -> Measured | str:
+    """Return what is said of one image beside its labels; or a line if it could not be measured."""
+    name, labels = image.item
+    if isinstance(found, ImageError):
+        return f"{printable(name)} was not measured: {found}"
+    try:
+        return Measured(
+            name,
+            image.working,
+            views.apply_to_labels(image.view, labels) if settings.protocol == "paper" else labels,
+            {probe: _compared(said, settings.protocol) for probe, said in found.answers.items()},
+            _sharpened(model, image, found.answers, settings, crf) if crf else {},
+        )
+    except MemoryError:
+        height, width = image.view.size
+        return f"{printable(name)} was not measured: there is not enough memory to sharpen it at {height}x{width}"
 
 
 def score_probes(
@@ -173,11 +193,11 @@ def rows_of(model: Segmenter, probe: Probe) -> int:
     return model.config.num_clusters if probe == "cluster" else len(model.config.label_space)
 
 
-def _usable(batch: Sequence[WorkingImage], report: Report) -> Iterator[tuple[WorkingImage, Array]]:
+def _usable(batch: Sequence[WorkingImage], report: Report) -> Iterator[Seen[Labels]]:
     """Yield the images with their labels; warn of those whose label map cannot be used."""
     for image in batch:
         if isinstance(image.labels, np.ndarray):
-            yield image, image.labels
+            yield Seen((image.name, image.labels), image.pixels, image.view)
         else:
             report.warn(f"{printable(image.name)} was not measured: {image.labels}")
 
@@ -188,14 +208,11 @@ def _compared(said: Labelled, protocol: Protocol) -> Array:
 
 
 def _sharpened(
-    model: Segmenter, image: WorkingImage, answer: Mapping[Probe, Labelled], settings: Settings, crf: DenseCrf
+    model: Segmenter, image: Seen[Labels], answer: Mapping[Probe, Labelled], settings: Settings, crf: DenseCrf
 ) -> dict[Probe, Array]:
     """Return the answers after the CRF, of all probes at once, which share what depends on the image alone."""
-    guide = image.pixels
-    if settings.protocol == "paper":
-        mean, std = model.backbone.mean, model.backbone.std
-        guide = seen_by_crf(views.normalise(image.pixels, mean, std)[0].numpy(), mean, std)
-    refined = crf.refine(guide, [said.scores for said in answer.values()])
+    with nullcontext() if model.device.type == "cpu" else _ONE_ON_THE_DEVICE:
+        refined = crf.refine(model.seen_by_crf(image.working, settings), [said.scores for said in answer.values()])
     if settings.protocol == "paper":
         return {probe: maps.argmax(0) for probe, maps in zip(answer, refined, strict=True)}
     return {probe: views.restore_labels(image.view, maps)[0] for probe, maps in zip(answer, refined, strict=True)}

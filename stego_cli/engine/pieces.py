@@ -41,7 +41,7 @@ class InPieces(Generic[A, B]):
         while len(answers) < len(items):
             start = len(answers)
             size = min(self.limit or len(items), len(items) - start)
-            piece = self._attempt(items[start : start + size])
+            piece = without_memory(lambda: self.compute(items[start : start + size]))  # noqa: B023 - called at once
             if piece is not None:
                 answers += piece
             elif size == 1:
@@ -51,15 +51,16 @@ class InPieces(Generic[A, B]):
                 self.report.note(f"memory is short: going on with batches of {self.limit}")
         return answers
 
-    def _attempt(self, items: Sequence[A]) -> Sequence[B] | None:
-        """Compute one piece, or return None if memory ran out."""
-        try:
-            return self.compute(items)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        # Outside the handler, so that the failed attempt's frames, and the memory they hold, are gone.
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return None
+
+def without_memory(compute: Callable[[], B]) -> B | None:
+    """Compute something, or return None if memory ran out, which then is free again."""
+    try:
+        return compute()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    # Outside the handler, so that the failed attempt's frames, and the memory they hold, are gone.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None

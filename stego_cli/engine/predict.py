@@ -9,10 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stego_cli.backbones.base import check_image_size
+from stego_cli.backbones.windows import whole_patches
 from stego_cli.catalog.models import choose_model
 from stego_cli.checkpoints.describe import load_any
 from stego_cli.data.inputs import collect_inputs
 from stego_cli.data.output_names import assign_names
+from stego_cli.engine.compiled import compile_backbone
 from stego_cli.engine.content import model_facts, run_content, settings_facts, spaces_facts
 from stego_cli.engine.device import autocast_dtype, choose_device
 from stego_cli.engine.ledger import Ledger
@@ -146,10 +148,13 @@ def start_run(config: PredictConfig, choice: ModelChoice, report: Report) -> Run
         mirror=config.mirror,
         resolution=config.resolution,
         crf=config.crf_parameters if config.crf else None,
-        autocast=autocast_dtype(config.precision, device, exact=config.protocol == "paper"),
+        autocast=autocast_dtype(config.precision, device, exact=config.protocol == "paper", also_cpu=True),
+        tile=whole_patches(config.tile, model.backbone.patch_size) if config.tile else None,
     )
     if settings.protocol == "paper":  # crops to whole patches or not at all; the native protocol rounds
         check_image_size(model.resolution(settings), model.resolution(settings), model.backbone.patch_size)
+    if config.compile == "on":
+        compile_backbone(model, report)
     spaces = {probe: model.label_space(probe) for probe in probes}
     header = {
         "model": model_facts(choice, model.config),

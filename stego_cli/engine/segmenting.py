@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stego_cli.data.images import read_image
 from stego_cli.data.views import apply
-from stego_cli.engine.halving import HalvingSegmenter
 from stego_cli.engine.outputs import Outputs, output_paths, write_outputs
+from stego_cli.engine.pipeline import Pipeline, Seen, Segmented
 from stego_cli.engine.plan import Job, Plan, input_key
-from stego_cli.engine.threads import executor, read_ahead, write_behind
+from stego_cli.engine.threads import executor, read_ahead
 from stego_cli.engine.workplace import is_name_too_long
 from stego_cli.errors import ImageError, OutputError
-from stego_cli.segmenter import Array, Labelled, Segmenter, Settings, shares
+from stego_cli.segmenter import Array, Segmenter, Settings, shares
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from stego_cli.config.model import LabelSpace, Probe
@@ -55,11 +56,31 @@ def outputs_of(run: Run, name: str) -> Outputs:
 
 def segment_images(run: Run, plan: Plan) -> Iterator[tuple[str, Record]]:
     """Segment what is to do and write it; yield each image's record when its files are on disk."""
-    segment = HalvingSegmenter(run.model, run.settings, run.report)
+    unread: deque[tuple[str, Record]] = deque()
+    pipeline: Pipeline[tuple[Job, Decoded], tuple[str, Record]] = Pipeline(
+        run.model, run.settings, partial(_write_or_give_up, run), run.report
+    )
     with executor(run.config.workers) as pool:
-        batches = read_ahead(plan.batches(run.config.batch_size), partial(_decode, run.config.bands), pool)
-        groups = (_tasks(run, segment, jobs, decoded) for jobs, decoded in batches)
-        yield from write_behind(groups, pool)
+        read = read_ahead(plan.batches(run.config.batch_size), partial(_decode, run.config.bands), pool)
+        for record in pipeline.run(_readable(read, unread)):
+            while unread:
+                yield unread.popleft()
+            yield record
+    yield from unread
+
+
+def _readable(
+    batches: Iterable[tuple[Sequence[Job], Sequence[Decoded | ImageError]]], unread: deque[tuple[str, Record]]
+) -> Iterator[list[Seen[tuple[Job, Decoded]]]]:
+    """Yield batches of what could be read; the records of the rest go to `unread`."""
+    for jobs, decoded in batches:
+        batch = []
+        for job, image in zip(jobs, decoded, strict=True):
+            if isinstance(image, ImageError):
+                unread.append(_give_up(job, image))
+            else:
+                batch.append(Seen((job, image), image.working, job.view))
+        yield batch
 
 
 def _decode(bands: tuple[int, int, int] | None, job: Job) -> Decoded | ImageError:
@@ -81,32 +102,13 @@ def _too_little_memory(job: Job) -> ImageError:
     return ImageError(f"there is not enough memory to work on it at {height}x{width}\n\nhint: try a smaller --res")
 
 
-def _tasks(
-    run: Run, segment: HalvingSegmenter, jobs: Sequence[Job], decoded: Sequence[Decoded | ImageError]
-) -> list[Callable[[], tuple[str, Record]]]:
-    """Segment one batch and return what remains to do for each of its images: writing, which threads can do."""
-    started = time.perf_counter()
-    good = [(job, image) for job, image in zip(jobs, decoded, strict=True) if isinstance(image, Decoded)]
-    answers = segment([image.working for _, image in good], [job.view for job, _ in good])
-    seconds = (time.perf_counter() - started) / max(len(good), 1)
-    bad = [(job, image) for job, image in zip(jobs, decoded, strict=True) if isinstance(image, ImageError)]
-    bad += [(job, answer) for (job, _), answer in zip(good, answers, strict=True) if isinstance(answer, ImageError)]
-    return [
-        *(partial(_give_up, job, error) for job, error in bad),
-        *(
-            partial(_write_or_give_up, run, job, image, answer, seconds)
-            for (job, image), answer in zip(good, answers, strict=True)
-            if not isinstance(answer, ImageError)
-        ),
-    ]
-
-
-def _write_or_give_up(
-    run: Run, job: Job, image: Decoded, answers: Mapping[Probe, Labelled], seconds: float
-) -> tuple[str, Record]:
+def _write_or_give_up(run: Run, image: Seen[tuple[Job, Decoded]], found: Segmented | ImageError) -> tuple[str, Record]:
     """Write one image's files; what is wrong with this image alone does not end the run."""
+    job, decoded = image.item
+    if isinstance(found, ImageError):
+        return _give_up(job, found)
     try:
-        return _write(run, job, image, answers, seconds)
+        return _write(run, job, decoded, found)
     except MemoryError:
         return _give_up(job, _too_little_memory(job))
     except OutputError as error:
@@ -115,11 +117,15 @@ def _write_or_give_up(
         return _give_up(job, ImageError(str(error).partition("\n\n")[0]))
 
 
-def _write(run: Run, job: Job, image: Decoded, answers: Mapping[Probe, Labelled], seconds: float) -> tuple[str, Record]:
+def _write(run: Run, job: Job, image: Decoded, found: Segmented) -> tuple[str, Record]:
     """Write one image's files and return its record."""
     started = time.perf_counter()
     outputs = outputs_of(run, job.name)
-    write_outputs(run.config.out, outputs, image.pixels, answers, run.spaces)
+    write_outputs(run.config.out, outputs, image.pixels, found.answers, run.spaces)
+    in_windows = found.tile is not None and found.tile != run.settings.tile
+    notes = (
+        (*image.notes, f"memory was short, so seen in windows of {found.tile} pixels") if in_windows else image.notes
+    )
     return job.key, {
         "input": job.key,
         "name": job.name,
@@ -127,13 +133,13 @@ def _write(run: Run, job: Job, image: Decoded, answers: Mapping[Probe, Labelled]
         "height": job.view.input_height,
         "width": job.view.input_width,
         "working_size": list(job.view.size),
-        "notes": list(image.notes),
+        "notes": list(notes),
         "outputs": outputs,
         "shares": {
             probe: {name: round(share, 6) for name, share in shares(answer.counts, run.spaces[probe]).items()}
-            for probe, answer in answers.items()
+            for probe, answer in found.answers.items()
         },
-        "seconds": round(seconds + time.perf_counter() - started, 4),
+        "seconds": round(found.seconds + time.perf_counter() - started, 4),
         "source": job.source,
     }
 

@@ -1,11 +1,12 @@
-"""Reading ahead and writing behind the model, in a bounded number of threads."""
+"""Work in a bounded number of threads, in order: reading ahead of a model, and the model itself."""
 
 from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from threading import Condition
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -62,17 +63,49 @@ def _finished(batch: list[A], futures: list[Future[B]]) -> tuple[list[A], list[B
     return batch, [future.result() for future in futures]
 
 
-def write_behind(groups: Iterable[list[Callable[[], Any]]], pool: Executor) -> Iterator[Any]:
-    """Run the tasks of each group in the pool while the next group is being made; yield results in order.
+def in_order(items: Iterable[A], work: Callable[[A], B], pool: Executor, ahead: int) -> Iterator[B]:
+    """Yield what `work` makes of every item, in their order; at most `ahead` are under way or waiting to be taken.
+
+    Items are taken from their iterable only when there is room, so a slow consumer holds everything back.
 
     Raises:
-        Exception: The first error of a task; later tasks may have run.
+        Exception: The first error of `work`, in the order of the items; work on later ones may have been done.
     """
-    before: list[Future[Any]] = []
-    for group in groups:
-        futures = [pool.submit(task) for task in group]
-        for future in before:
-            yield future.result()
-        before = futures
-    for future in before:
-        yield future.result()
+    waiting: deque[Future[B]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+class Cores:
+    """A number of processor cores that threads take for a while; whoever asks first gets them first.
+
+    Args:
+        count: How many there are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._free = count
+        self._queue: deque[object] = deque()
+        self._changed = Condition()
+
+    @contextmanager
+    def take(self, wanted: int) -> Iterator[None]:
+        """Wait until `wanted` cores are free, and hold them while the block lasts; at most `count` are held."""
+        held, ticket = min(wanted, self.count), object()
+        with self._changed:
+            self._queue.append(ticket)
+            self._changed.wait_for(lambda: self._queue[0] is ticket and self._free >= held)
+            self._queue.popleft()
+            self._free -= held
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += held
+                self._changed.notify_all()

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stego_cli.probes.upsampling import upsample, upsampled_norm
+
 MIN_NORM = 1e-12
 
 
@@ -41,9 +43,24 @@ class ClusterProbe(nn.Module):
         centroids = functional.normalize(self.centroids, dim=1, eps=MIN_NORM)
         return torch.einsum("bdhw,kd->bkhw", directions, centroids)
 
-    def log_probs(self, code: Tensor, alpha: float) -> Tensor:
-        """Return `log_softmax(alpha * cosine)` over the clusters, shape (B, K, h, w); `alpha` is the sharpness."""
-        return functional.log_softmax(alpha * self.inner_products(code), dim=1)
+    def log_probs(self, code: Tensor, alpha: float, size: tuple[int, int] | None = None) -> Tensor:
+        """Return `log_softmax(alpha * cosine)` over the clusters.
+
+        Args:
+            code: Shape (B, D, h, w).
+            alpha: The sharpness.
+            size: Height and width of the result, for which the code is first upsampled bilinearly; None keeps the
+                code's.
+
+        Returns:
+            Shape (B, K, *size). With a size, the clusters lie side by side in memory.
+        """
+        if size is None:
+            return functional.log_softmax(alpha * self.inner_products(code), dim=1)
+        centroids = functional.normalize(self.centroids, dim=1, eps=MIN_NORM)
+        products = upsample(code.permute(0, 2, 3, 1) @ centroids.T, size)
+        products *= (alpha / upsampled_norm(code, size).clamp_(min=MIN_NORM))[..., None]
+        return functional.log_softmax(products, dim=-1).permute(0, 3, 1, 2)  # (B, H, W, K) -> (B, K, H, W)
 
     def probs(self, code: Tensor, alpha: float | None = None) -> Tensor:
         """Return how much each position belongs to each cluster, shape (B, K, h, w), summing to 1 over K.

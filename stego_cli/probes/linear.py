@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stego_cli.errors import ShapeError, StegoError
+from stego_cli.probes.upsampling import upsample
 
 
 class LinearProbe(nn.Module):
@@ -26,9 +27,21 @@ class LinearProbe(nn.Module):
         """Map code (B, D, h, w) to class scores (B, n, h, w)."""
         return torch.einsum("bdhw,nd->bnhw", code, self.weight) + self.bias[:, None, None]
 
-    def log_probs(self, code: Tensor) -> Tensor:
-        """Map code (B, D, h, w) to log-probabilities (B, n, h, w); their exponentials sum to 1 over n."""
-        return functional.log_softmax(self.logits(code), dim=1)
+    def log_probs(self, code: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Map code to log-probabilities, whose exponentials sum to 1 over the classes.
+
+        Args:
+            code: Shape (B, D, h, w).
+            size: Height and width of the result, for which the code is first upsampled bilinearly; None keeps the
+                code's.
+
+        Returns:
+            Shape (B, n, *size). With a size, the classes lie side by side in memory.
+        """
+        if size is None:
+            return functional.log_softmax(self.logits(code), dim=1)
+        logits = upsample(code.permute(0, 2, 3, 1) @ self.weight.T + self.bias, size)
+        return functional.log_softmax(logits, dim=-1).permute(0, 3, 1, 2)  # (B, H, W, n) -> (B, n, H, W)
 
     def forward(self, code: Tensor) -> Tensor:
         """Return the logits; see `logits`."""

@@ -1,4 +1,4 @@
-"""How fast a training step is on kept features beside a live one, and whether memory stays flat.
+"""How fast a training step is on kept features beside a live one and beside a compiled one; whether memory stays flat.
 
 Run `python tests/bench/bench_train.py`.
 Both steps do all that training does: images or features are read, draws drawn, the step trained, its loss looked at.
@@ -27,6 +27,7 @@ from stego_cli.backbones.registry import build_backbone
 from stego_cli.config.model import FilterbankConfig, VitConfig
 from stego_cli.config.train import TrainConfig
 from stego_cli.engine.train.batches import Supply, prepared_steps
+from stego_cli.engine.train.compiled import compile_step
 from stego_cli.engine.train.loop import Job, Place, run_job
 from stego_cli.engine.train.measure import Yardstick
 from stego_cli.engine.train.ranks import Ranks
@@ -88,10 +89,40 @@ def speed(folder: Path, options: argparse.Namespace) -> None:
         kept.append(steps_per_second(yardstick.supply, state, 5, device))
         anew.append(steps_per_second(live, state, 1, device))
     fast, slow = statistics.median(kept), statistics.median(anew)
+    compiled(yardstick.supply, state, options)
     print(  # noqa: T201
         f"ViT-S/8, batch {options.batch}, 224 x 224, {options.device}, {torch.get_num_threads()} threads: "
         f"kept features {1000 * fast:.1f} ms, live {1000 * slow:.1f} ms per step, {slow / fast:.1f} times as fast"
     )
+
+
+def compiled(supply: Supply, state: TrainState, options: argparse.Namespace) -> None:
+    """Say what compiling the step takes, and after how many steps that is won back."""
+    device, notes, as_it_was = torch.device(options.device), Notes(), state.model
+    started = time.perf_counter()
+    compile_step(state, lambda: supply.given(supply.prepare(0), device), notes)
+    taken = time.perf_counter() - started
+    turns = []
+    for _ in range(options.runs):
+        program, state.model = state.model, as_it_was
+        before = steps_per_second(supply, state, 5, device)
+        state.model = program
+        turns.append((before, steps_per_second(supply, state, 5, device)))
+    state.model = as_it_was
+    before, after = (statistics.median(each) for each in zip(*turns, strict=True))
+    back = f"won back after {taken / (before - after):.0f} steps" if after < before else "never won back"
+    print(  # noqa: T201
+        f"compiled: {1000 * after:.1f} ms beside {1000 * before:.1f} ms per step, {before / after:.2f} times as fast; "
+        f"compiling took {taken:.0f} s, {back} {' '.join(notes.said)}"
+    )
+
+
+class Notes(Silence):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.said.append(message)
 
 
 def resident() -> float:
@@ -109,12 +140,19 @@ def memory(folder: Path, options: argparse.Namespace) -> None:
     yardstick, _ = opened(config, device)
     seen: dict[int, float] = {}
 
-    def look(step: int, _values: object) -> None:
-        seen[step] = resident()
+    class Look:
+        def scalars(self, step: int, _values: object) -> None:
+            seen[step] = resident()
+
+        def histograms(self, step: int, found: object) -> None:
+            pass
+
+        def pictures(self, step: int, found: object) -> None:
+            pass
 
     job = Job(
         config, 0, config.loss, yardstick.supply, yardstick, Place(folder / "m.safetensors", folder / "m.run"),
-        Ranks(device), {}, listeners=[look],
+        Ranks(device), {}, watchers=[Look()],
     )  # fmt: skip
     run_job(job, Silence())
     early = max(value for step, value in seen.items() if step <= options.steps // 10)

@@ -86,7 +86,7 @@ def complete(line: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("stego pre", "predict"),
+        ("stego pred", "predict"),
         ("stego predict --prob", "--probe"),
         ("stego predict --probe l", "linear"),
         ("stego predict --save labels,o", "labels,overlay"),

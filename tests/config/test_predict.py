@@ -51,6 +51,9 @@ def test_known_devices_are_accepted(device: str) -> None:
         ({"save": "probs,html"}, "gallery"),
         ({"out": " "}, "expected a path"),
         ({"bands": "1,0,2"}, "greater than 0"),
+        ({"tile": 0}, "greater than 0"),
+        ({"protocol": "paper", "tile": 320}, "sees images whole"),
+        ({"compile": "yes"}, "'on' or 'off'"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], words: str) -> None:

@@ -22,7 +22,9 @@ def test_a_dataset_is_all_that_is_needed() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"loss": {"use_salience": True}}, "salience"),
+        ({"compile": "yes"}, "'auto', 'on' or 'off'"),
+        ({"final_probes": "new"}, "'trained' or 'refit'"),
+        ({"wandb": ""}, "at least 1"),
         ({"loss": {"aug_weight": 1}, "features": "cache"}, "auto or live"),
         ({"resume": True, "overwrite": True}, "started anew"),
         ({"batch_size": 16, "devices": 3}, "evenly"),

@@ -27,6 +27,17 @@ def test_paper_never_leaves_float32_by_itself() -> None:
     assert autocast_dtype("bf16", torch.device("cpu"), exact=False) is torch.bfloat16
 
 
+def test_auto_takes_bfloat16_on_a_cpu_that_has_it_only_where_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    assert autocast_dtype("auto", cpu, exact=False, also_cpu=True) is torch.bfloat16
+    assert autocast_dtype("auto", cpu, exact=False) is None
+    assert autocast_dtype("auto", cpu, exact=True, also_cpu=True) is None
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+    assert autocast_dtype("auto", cpu, exact=False, also_cpu=True) is None
+
+
 def test_half_precision_on_the_cpu_is_refused() -> None:
     with pytest.raises(DeviceError, match="bf16 or fp32"):
         autocast_dtype("fp16", torch.device("cpu"), exact=False)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import stego_cli.engine.outputs as outputs_module
@@ -368,15 +369,89 @@ def test_an_interrupt_in_the_middle_keeps_what_is_finished(
 def test_memory_that_runs_out_halves_the_batch_and_loses_nothing(
     folder: Path, run: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = predict_module.Segmenter.segment
+    original, batches = predict_module.Segmenter.scores, []
 
-    def small(self: Any, working: Any, target: Any, settings: Any) -> Any:
+    def small(self: Any, working: Any, settings: Any) -> Any:
+        batches.append(len(working))
         if len(working) > 1:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return original(self, working, target, settings)
+        return original(self, working, settings)
 
-    monkeypatch.setattr(predict_module.Segmenter, "segment", small)
+    monkeypatch.setattr(predict_module.Segmenter, "scores", small)
     assert run(folder, batch_size=8).done == 6
+    assert max(batches) > 1
+
+
+def test_an_image_for_which_memory_is_short_is_seen_in_windows_and_its_record_says_so(
+    tmp_path: Path, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = predict_module.Segmenter.scores
+
+    def small(self: Any, working: Any, settings: Any) -> Any:
+        if max(working[0].shape) > 200 and settings.tile is None:
+            raise MemoryError
+        return original(self, working, settings)
+
+    monkeypatch.setattr(predict_module.Segmenter, "scores", small)
+    picture(tmp_path / "imgs" / "large.png", 160, 320)
+    picture(tmp_path / "imgs" / "small.png", 160, 160)
+    result = run(tmp_path / "imgs", resolution=160)
+    notes = {Path(record["input"]).stem: record["notes"] for record in result.content["images"]}
+    assert notes == {"large": ["memory was short, so seen in windows of 160 pixels"], "small": []}
+    with Image.open(run.out / "labels" / "large.png") as mask:
+        assert mask.size == (320, 160)
+
+
+def test_an_answer_that_memory_does_not_hold_costs_one_image(
+    folder: Path, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = predict_module.Segmenter.answer
+
+    def small(self: Any, scored: Any, working: Any, view: Any, settings: Any) -> Any:
+        if view.input_width == 90:
+            raise MemoryError
+        return original(self, scored, working, view, settings)
+
+    monkeypatch.setattr(predict_module.Segmenter, "answer", small)
+    result = run(folder)
+    assert result.done == 5
+    assert "smaller --res" in failures(result)["wide.jpg"]
+
+
+def test_windows_that_were_asked_for_are_a_setting_of_the_run(folder: Path, run: Runner) -> None:
+    run(folder / "0.png", tile=16)
+    assert json.loads((run.out / "predictions.json").read_text())["settings"]["tile"] == 16
+    with pytest.raises(OutputError, match="tile: 16 there, none now"):
+        run(folder / "0.png")
+    with pytest.raises(StegoError, match="smaller than one patch of 8"):
+        run(folder / "0.png", tile=3, overwrite=True)
+
+
+def test_a_network_that_cannot_be_compiled_is_an_error_in_words(
+    folder: Path, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiled(self: torch.nn.Module) -> None:
+        raise RuntimeError("No working C++ compiler found\nand a long story")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compiled)
+    with pytest.raises(StegoError, match="cannot be compiled here: No working C.. compiler found\n\nhint: leave out"):
+        run(folder, compile="on")
+    assert run(folder).done == 6
+
+
+@pytest.mark.parametrize("cores", [1, 2, 5])
+def test_neither_cores_nor_batches_change_a_mask(
+    folder: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    one = Runner(tiny_model, tmp_path / "one")(folder, workers=0, batch_size=1, crf=True, probe="both")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)  # what the cores are counted by
+    many = Runner(tiny_model, tmp_path / "many")(folder, workers=3, batch_size=4, crf=True, probe="both")
+    assert [record["shares"] for record in one.content["images"]] == [
+        record["shares"] for record in many.content["images"]
+    ]
+    for mask in (tmp_path / "one").glob("labels*/**/*.png"):
+        other = tmp_path / "many" / mask.relative_to(tmp_path / "one")
+        assert mask.read_bytes() == other.read_bytes()
 
 
 def test_a_dry_run_writes_nothing(folder: Path, run: Runner) -> None:

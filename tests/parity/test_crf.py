@@ -22,7 +22,7 @@ def cases(golden: Path) -> dict[str, dict[str, Any]]:
     return {name: case for name, case in known.items() if isinstance(case, dict)}
 
 
-@pytest.fixture(params=["fast", "reference"])
+@pytest.fixture(params=["fast", "torch", "reference"])
 def implementation(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

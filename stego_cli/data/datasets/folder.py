@@ -1,4 +1,4 @@
-"""A dataset that is simply a folder: images, in splits if there are any, and label maps beside them."""
+"""A dataset that is simply a folder: images, in splits if there are any, label maps and salience masks beside them."""
 
 from __future__ import annotations
 
@@ -53,45 +53,47 @@ def folder_samples(root: Path, split: str) -> Found:
     """Return the images of one split in the order of their names, each with its label map if there is one.
 
     Images are in `imgs/<split>/` and label maps in `labels/<split>/`; the two belong together by their path below
-    these folders without the suffix. A dataset without splits is taken whole: what is in `imgs/`, or in a folder of
-    nothing but images.
+    these folders without the suffix. Salience masks lie in `salience/` in the same way. A dataset without splits is
+    taken whole: what is in `imgs/`, or in a folder of nothing but images.
 
     Raises:
-        StegoError: If there is no image, two images claim one label map, or a label map is JPEG or GIF.
+        StegoError: If there is no image, two images claim one label map, or a label map or mask is JPEG or GIF.
     """
-    images, labels = root / "imgs" / split, root / "labels" / split
+    images, labels, masks = root / "imgs" / split, root / "labels" / split, root / "salience" / split
     notes: list[str] = []
     if not images.is_dir():
-        images, labels = (root / "imgs", root / "labels") if (root / "imgs").is_dir() else (root, root / "labels")
+        images = root / "imgs" if (root / "imgs").is_dir() else root
+        labels, masks = root / "labels", root / "salience"
         if inside := [name for name in SPLITS if (root / name).is_dir() and images == root]:
             notes.append(f"`{inside[0]}` is taken as a folder of images like any other; splits lie in `imgs/`")
-    collected = collect_inputs([images], exclude=[root / "labels", root / "cropped"])
+    collected = collect_inputs([images], exclude=[root / "labels", root / "salience", root / "cropped"])
     notes += [f"`{printable(skipped.path)}`: {skipped.reason}" for skipped in collected.skipped]
     found = sorted(collected.images, key=lambda image: image.relative)
-    maps = _label_files(labels)
+    maps, salient = _label_files(labels), _label_files(masks)
     _refuse_shared(found, maps)
     samples = tuple(
-        Sample(image.relative.as_posix(), image.path, _label_of(image.relative.with_suffix(""), maps))
+        Sample(image.relative.as_posix(), image.path, _label_of(stem, maps), _label_of(stem, salient, "salience mask"))
         for image in found
+        for stem in (image.relative.with_suffix(""),)
     )
     return Found(samples, (*notes, *_pairing_notes(samples, maps, labels)))
 
 
 def _label_files(labels: Path) -> _Labels:
-    """Return all files below a folder of label maps."""
+    """Return all files below a folder of label maps, or of masks, which are read like them."""
     reader = FolderReader()
     files = reader.below(labels)[1] if labels.is_dir() else []
     if reader.unreadable:
         path, reason = next(iter(reader.unreadable.items()))
-        raise StegoError(f"label maps in `{printable(path)}`: {reason}\n\nhint: make it readable with `chmod u+rx`")
+        raise StegoError(f"files in `{printable(path)}`: {reason}\n\nhint: make it readable with `chmod u+rx`")
     found: _Labels = defaultdict(dict)
     for entry in files:
         found[entry.path.relative_to(labels).with_suffix("")][entry.path.suffix.lower()] = entry.path
     return found
 
 
-def _label_of(stem: PurePath, maps: _Labels) -> Path | None:
-    """Return the label map of an image.
+def _label_of(stem: PurePath, maps: _Labels, what: str = "label map") -> Path | None:
+    """Return the label map of an image, or its mask.
 
     Raises:
         StegoError: If the only one is in a format that changes values.
@@ -100,7 +102,7 @@ def _label_of(stem: PurePath, maps: _Labels) -> Path | None:
     if best := next((files[suffix] for suffix in LABEL_SUFFIXES if suffix in files), None):
         return best
     if unfit := next((files[suffix] for suffix in files if suffix in UNFIT_SUFFIXES), None):
-        raise StegoError(f"label map `{printable(unfit)}` cannot be used: {UNFIT}")
+        raise StegoError(f"{what} `{printable(unfit)}` cannot be used: {UNFIT}")
     return None
 
 

@@ -170,7 +170,7 @@ def _pass(config: EvalConfig, job: Job, ranks: Ranks) -> Pass:
         protocol=config.protocol,
         mirror=config.mirror,
         resolution=config.resolution,
-        autocast=autocast_dtype(config.precision, device, exact=config.protocol == "paper"),
+        autocast=autocast_dtype(config.precision, device, exact=config.protocol == "paper", also_cpu=True),
     )
     if settings.protocol == "paper":  # crops to whole patches or not at all; the native protocol rounds
         check_image_size(model.resolution(settings), model.resolution(settings), model.backbone.patch_size)

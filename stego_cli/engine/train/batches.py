@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stego_cli.backbones.base import Backbone
     from stego_cli.config.losses import LossConfig
     from stego_cli.data.dataset import Dataset
-    from stego_cli.engine.train.data import LabelMaps, Sampler, Square
+    from stego_cli.engine.train.data import LabelMaps, SalienceMasks, Sampler, Square
     from stego_cli.features.reader import FeatureReader
     from stego_cli.methods.stego.draws import StepDraws
 
@@ -64,6 +64,7 @@ class Supply:
         seed: Of the run.
         share: Which part of each batch this process takes: its rank, of how many.
         autocast: Type of the backbone's arithmetic; None is float32.
+        salience: Masks of what stands out; None unless the loss asks for them.
     """
 
     dataset: Dataset
@@ -77,6 +78,7 @@ class Supply:
     seed: int
     share: tuple[int, int] = (0, 1)
     autocast: torch.dtype | None = None
+    salience: SalienceMasks | None = None
 
     def images(self, number: int) -> NDArray[np.int64]:
         """Return the images of a step that this process takes."""
@@ -108,6 +110,9 @@ class Supply:
             tensors["labels"] = torch.from_numpy(self.labels.read(images))
             if self.loss.use_true_labels:
                 tensors["neighbor_labels"] = torch.from_numpy(self.labels.read(partners))
+        if self.salience is not None:
+            tensors["salience"] = torch.from_numpy(self.salience.read(images))
+            tensors["neighbor_salience"] = torch.from_numpy(self.salience.read(partners))
         self._add_augmented(images, number, tensors, pixels)
         return Prepared(number, images, draw_step(plan, seed, number), tensors, pixels)
 

@@ -1,7 +1,8 @@
-"""What a training step looks at: which images, which neighbours, and their labels, in the square that features have."""
+"""What a training step looks at: which images, which neighbours, their labels and masks, in the features' square."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from stego_cli.features.memory import fits_in_memory
 from stego_cli.files import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -119,55 +120,100 @@ class Square:
         return views.square_view(height, width, self.side, self.crop, antialias=self.antialias)
 
 
-class LabelMaps:
-    """Labels of training images in the square of the features, kept in memory once read if all of them fit.
+class Kept(ABC):
+    """Something for each pixel of training images, in the square of the features, kept in memory if all of it fits.
 
     Args:
         dataset: The images.
-        square: How they become squares; labels always by the nearest pixel.
+        square: How they become squares; what belongs to them always by the nearest pixel.
+        dtype: Type of the values.
+        report: Told about files that cannot be used, once each.
+    """
+
+    def __init__(self, dataset: Dataset, square: Square, dtype: np.dtype[Any], report: Report) -> None:
+        self._dataset, self._square, self._dtype, self._report = dataset, square, dtype, report
+        shape = (len(dataset), square.side, square.side)
+        fits = fits_in_memory(int(np.prod(shape)) * dtype.itemsize)
+        self._kept = np.empty(shape, dtype) if fits else None  # pages are taken as they are filled
+        self._known = np.zeros(len(dataset), bool)
+
+    def read(self, images: Numbers) -> NDArray[Any]:
+        """Return the values for images, shape (n, side, side)."""
+        return np.stack([self._one(int(image)) for image in images])
+
+    @abstractmethod
+    def _from_file(self, image: int) -> NDArray[Any]:
+        """Return the values for one image, shape (side, side)."""
+
+    def _one(self, image: int) -> NDArray[Any]:
+        if self._kept is not None and self._known[image]:
+            values: NDArray[Any] = self._kept[image]
+            return values
+        values = self._from_file(image)
+        if self._kept is not None:
+            self._kept[image] = values
+            self._known[image] = True  # last: another thread may be looking
+        return values
+
+    def _seen(
+        self, image: int, read: Callable[[int, tuple[int, int]], NDArray[Any] | None], otherwise: str
+    ) -> NDArray[Any] | None:
+        """Return what is read of one image, in the square; None if there is nothing, or if it cannot be used."""
+        try:
+            size = self._dataset.size(image)
+            values = read(image, size)
+        except ImageError as error:
+            self._report.warn(f"{printable(self._dataset.samples[image].name)} counts as {otherwise}: {error}")
+            return None
+        return None if values is None else views.apply_to_labels(self._square.view(*size), values)
+
+    def _all(self, value: int) -> NDArray[Any]:
+        return np.full((self._square.side, self._square.side), value, self._dtype)
+
+
+class LabelMaps(Kept):
+    """Labels of training images; 255, or -1 in wider types, where nothing counts.
+
+    Args:
+        dataset: The images.
+        square: How they become squares.
         classes: Labels from 0 to one less count, the others do not.
         report: Told about label maps that cannot be used, once each.
     """
 
     def __init__(self, dataset: Dataset, square: Square, classes: int, report: Report) -> None:
-        self._dataset, self._square, self._report = dataset, square, report
+        super().__init__(dataset, square, np.dtype(np.uint8 if classes <= MOST_UINT8_CLASSES else np.int32), report)
         self._classes = classes
-        self._dtype = np.dtype(np.uint8 if classes <= MOST_UINT8_CLASSES else np.int32)
         self._ignored = MOST_UINT8_CLASSES if self._dtype == np.uint8 else IGNORE_LABEL
-        shape = (len(dataset), square.side, square.side)
-        fits = fits_in_memory(int(np.prod(shape)) * self._dtype.itemsize)
-        self._kept = np.empty(shape, self._dtype) if fits else None  # pages are taken as they are filled
-        self._known = np.zeros(len(dataset), bool)
-
-    def read(self, images: Numbers) -> NDArray[Any]:
-        """Return labels of images, shape (n, side, side); 255, or -1 in wider types, where nothing counts."""
-        return np.stack([self._one(int(image)) for image in images])
-
-    def _one(self, image: int) -> NDArray[Any]:
-        if self._kept is not None and self._known[image]:
-            labels: NDArray[Any] = self._kept[image]
-            return labels
-        labels = self._from_file(image)
-        if self._kept is not None:
-            self._kept[image] = labels
-            self._known[image] = True  # last: another thread may be looking
-        return labels
 
     def _from_file(self, image: int) -> NDArray[Any]:
-        side, dataset = self._square.side, self._dataset
-        nothing = np.full((side, side), self._ignored, self._dtype)
-        if dataset.samples[image].label is None:
-            return nothing
-        try:
-            size = dataset.size(image)
-            ids = dataset.labels(image, size)
-        except ImageError as error:
-            self._report.warn(f"{printable(dataset.samples[image].name)} counts as unlabelled: {error}")
-            return nothing
+        if self._dataset.samples[image].label is None:
+            return self._all(self._ignored)
+        ids = self._seen(image, self._dataset.labels, "unlabelled")
         if ids is None:
-            return nothing
-        seen = views.apply_to_labels(self._square.view(*size), ids)
-        return np.where((seen >= 0) & (seen < self._classes), seen, self._ignored).astype(self._dtype)
+            return self._all(self._ignored)
+        return np.where((ids >= 0) & (ids < self._classes), ids, self._ignored).astype(self._dtype)
+
+
+class SalienceMasks(Kept):
+    """Masks of what stands out in training images; all false for an image without one.
+
+    Args:
+        dataset: The images.
+        square: How they become squares.
+        report: Told about masks that cannot be used, and how many images have none.
+    """
+
+    def __init__(self, dataset: Dataset, square: Square, report: Report) -> None:
+        super().__init__(dataset, square, np.dtype(np.bool_), report)
+        if lacking := sum(sample.salience is None for sample in dataset.samples):
+            report.note(f"{lacking} of {len(dataset)} images have no salience mask; their positions are drawn evenly")
+
+    def _from_file(self, image: int) -> NDArray[Any]:
+        if self._dataset.samples[image].salience is None:
+            return self._all(0)
+        mask = self._seen(image, self._dataset.salience, "without salience")
+        return self._all(0) if mask is None else mask
 
 
 def read_squares(dataset: Dataset, square: Square, images: Numbers) -> NDArray[np.uint8]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from stego_cli.config.features import BackboneRunConfig, KnnConfig
 from stego_cli.engine.backbone_run import build_store, extraction, fingerprint, store_place
 from stego_cli.engine.extract import fill, rank_and_world
 from stego_cli.engine.knn import build_index
+from stego_cli.engine.train.one_pass import fill_both, fill_together, knn_config, pooled_store
 from stego_cli.errors import ConfigError, OutputError, StaleError, StegoError
 from stego_cli.features.memory import fits_in_memory
 from stego_cli.features.reader import InMemory
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 DTYPES = {"fp16": "float16", "fp32": "float32"}
-COLUMNS = 30  # of the index; as many as `stego knn build` makes, so that the two use each other's work
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,10 @@ def open_features(config: TrainConfig, run: BackboneRun, choice: Choice, report:
         return None
     dtype, place = DTYPES[config.dtype], str(store_place(run.config, run.dataset, "maps"))
     if choice.mode == "memory":
-        return _whole_cache(place, fingerprint(run, "maps", dtype), report) or _compute_in_memory(run, dtype, report)
+        found = _whole_cache(place, fingerprint(run, "maps", dtype), report)
+        return found or _compute_in_memory(config, run, dtype, report)
+    if _wants_neighbors(config, len(run.dataset)):
+        fill_both(config, run, dtype, report)
     store = anew_if_stale(lambda start: build_store(start, "maps", dtype, place, report), run, report)
     return store if choice.mode == "cache" else store.in_memory()
 
@@ -164,11 +166,14 @@ class _MemoryStore:
         self.records[images.start : images.stop] = records
 
 
-def _compute_in_memory(run: BackboneRun, dtype: str, report: Report) -> InMemory:
+def _compute_in_memory(config: TrainConfig, run: BackboneRun, dtype: str, report: Report) -> InMemory:
     wanted = fingerprint(run, "maps", dtype)
     store = _MemoryStore(wanted)
     # `fill` uses these three members of a store and no other.
-    fill(store, extraction(run, "maps"), report, "Computing feature maps")
+    if _wants_neighbors(config, wanted.count) and (pooled := pooled_store(config, run, store, report)) is not None:
+        fill_together(store, pooled, run, report, (0, 1))
+    else:
+        fill(store, extraction(run, "maps"), report, "Computing feature maps")
     failed = np.flatnonzero(np.isnan(store.records.reshape(wanted.count, -1)[:, 0])).tolist()
     store.records.flags.writeable = False
     return InMemory(wanted, tuple(failed), store.records)
@@ -186,11 +191,10 @@ def open_neighbors(config: TrainConfig, run: BackboneRun, failed: int, report: R
     Raises:
         StegoError: If they cannot be found.
     """
-    if len(run.dataset) - failed <= 1 or config.loss.correspondence_weight == 0:
+    if not _wants_neighbors(config, len(run.dataset) - failed):
         return None
+    return anew_if_stale(lambda start: build_index(knn_config(config, start), report).index, run, report)
 
-    def build(start: BackboneRun) -> NeighborIndex:
-        shared = {name: getattr(start.config, name) for name in BackboneRunConfig.model_fields}
-        return build_index(KnnConfig(**shared, neighbors=max(COLUMNS, config.neighbors_used + 1)), report).index
 
-    return anew_if_stale(build, run, report)
+def _wants_neighbors(config: TrainConfig, usable: int) -> bool:
+    return usable > 1 and config.loss.correspondence_weight != 0

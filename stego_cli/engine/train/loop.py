@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from stego_cli.checkpoints.native import save_checkpoint
+from stego_cli.checkpoints.native import load_checkpoint, save_checkpoint
 from stego_cli.engine.train.batches import prepared_steps
+from stego_cli.engine.train.compiled import compile_step, pays
 from stego_cli.engine.train.measure import measure
 from stego_cli.engine.train.ranks import InType
+from stego_cli.engine.train.refit import refit_probes
 from stego_cli.engine.train.state import Measured, Progress, load_state, save_state
 from stego_cli.engine.train.step import build_train_state, reset_probes, train_step
 from stego_cli.engine.train.stop import stop_requests
+from stego_cli.engine.train.watch import show_measurement
 from stego_cli.errors import StegoError
 from stego_cli.files import printable
 from stego_cli.progress import ShowsLosses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from stego_cli.engine.train.ranks import Ranks
     from stego_cli.engine.train.step import TrainState
     from stego_cli.engine.train.stop import StopRequest
+    from stego_cli.engine.train.watch import Watcher
     from stego_cli.progress import Report
 
 LOG_EVERY = 20  # steps between rows of the history; the only ones that wait for the device
@@ -75,7 +79,7 @@ class Job:
         ranks: The processes that share it.
         settings: What the result depends on.
         autocast: Type of the head's arithmetic; None is float32.
-        listeners: Told about every row of the history and every measurement: the step, and values by name.
+        watchers: Shown every row of the history and every measurement.
     """
 
     config: TrainConfig
@@ -87,7 +91,7 @@ class Job:
     ranks: Ranks
     settings: dict[str, object]
     autocast: torch.dtype | None = None
-    listeners: list[Callable[[int, Mapping[str, float]], None]] = field(default_factory=list)
+    watchers: Sequence[Watcher] = ()
 
 
 def run_job(job: Job, report: Report) -> tuple[Progress, Ending]:
@@ -98,6 +102,10 @@ def run_job(job: Job, report: Report) -> tuple[Progress, Ending]:
         KeyboardInterrupt: After Ctrl-C, once the state is saved.
     """
     state, progress = _state(job)
+    left = job.config.steps - progress.step
+    if pays(job.config.compile, job.ranks.device, left, job.ranks.world):
+        report.note("compiling the training step, which takes a minute or so (--compile off does without)")
+        compile_step(state, lambda: job.supply.given(job.supply.prepare(progress.step), job.ranks.device), report)
     backward = job.ranks.spread(state)
     with stop_requests() as request:
         ending = _steps(job, state, progress, backward, request, report)
@@ -108,14 +116,16 @@ def run_job(job: Job, report: Report) -> tuple[Progress, Ending]:
         raise KeyboardInterrupt
     if not progress.measured or progress.measured[-1].step != progress.step:
         _measure(job, state, progress, report)
+    if job.config.final_probes == "refit":
+        _refit(job, progress, report)
     _save(job, state, progress)
     return progress, ending
 
 
-def _state(job: Job) -> tuple[TrainState, Progress]:
-    """Return a fresh state, or the one that was saved."""
+def fresh_state(job: Job) -> TrainState:
+    """Return the state before the first step, on the CPU."""
     config, labels = job.config, job.supply.labels
-    state = build_train_state(
+    return build_train_state(
         config.method,
         job.loss,
         config.optimiser,
@@ -124,6 +134,11 @@ def _state(job: Job) -> tuple[TrainState, Progress]:
         None if labels is None else len(job.yardstick.space),
         job.seed,
     )
+
+
+def _state(job: Job) -> tuple[TrainState, Progress]:
+    """Return a fresh state, or the one that was saved."""
+    state = fresh_state(job)
     state.trainee.to(job.ranks.device)
     state.first_bad = state.first_bad.to(job.ranks.device)
     if job.autocast is not None:
@@ -185,8 +200,8 @@ def _log(job: Job, progress: Progress, report: Report) -> None:
     progress.window, progress.window_steps = {}, 0
     if isinstance(report, ShowsLosses):
         report.losses(progress.step, {name: row[name] for name in ("total", "self", "knn", "random") if name in row})
-    for listener in job.listeners:
-        listener(progress.step, row)
+    for watcher in job.watchers:
+        watcher.scalars(progress.step, row)
 
 
 def _refuse_bad(job: Job, state: TrainState, progress: Progress) -> None:
@@ -216,14 +231,15 @@ def _measure(job: Job, state: TrainState, progress: Progress, report: Report) ->
         checkpoint, values = measure(job.yardstick, state.trainee, job.seed, report)
         found = Measured(progress.step, values)
         progress.measured.append(found)
-        for listener in job.listeners:
-            listener(progress.step, values)
+        for watcher in job.watchers:
+            watcher.scalars(progress.step, values)
+        show_measurement(job.watchers, progress.step, job.yardstick, state.trainee, checkpoint)
         by = job.yardstick.keeps_by
         if _is_better(found, progress.kept, by):
-            progress.kept = found
+            progress.kept, progress.refitted = found, None
             save_checkpoint(checkpoint, job.place.model)
         save_checkpoint(checkpoint, job.place.last)
-        _say(found, report)
+        _say(f"step {progress.step}", found, report)
     else:
         progress.measured.append(Measured(progress.step, {}))  # so that all know what has been measured
     job.ranks.wait()
@@ -236,9 +252,30 @@ def _is_better(found: Measured, kept: Measured | None, by: str) -> bool:
     return found.values[by] >= kept.values[by]
 
 
-def _say(found: Measured, report: Report) -> None:
+def _refit(job: Job, progress: Progress, report: Report) -> None:
+    """Fit the probes of the model that is kept anew, measure it again and keep it so; one process does it.
+
+    The code is that of the kept model, so that doing it again gives the same. Probes that were trained go on from the
+    state if the run does.
+    """
+    if job.ranks.rank == 0 and progress.kept is not None:
+        # A state of its own: the trained probes stay as they are.
+        trainee = fresh_state(job).trainee.to(job.ranks.device)
+        tensors = load_checkpoint(job.place.model).tensors
+        head = trainee.objective.head
+        head.load_state_dict({name: tensors[f"head.{name}"] for name in head.state_dict()})
+        tightness = refit_probes(job.yardstick, trainee, job.seed)
+        checkpoint, values = measure(job.yardstick, trainee, job.seed, report)
+        progress.refitted = Measured(progress.kept.step, values)
+        save_checkpoint(checkpoint, job.place.model)
+        _say(f"probes fitted anew to the code of step {progress.kept.step}", progress.refitted, report)
+        report.note(f"cosine of codes to their centroids: {tightness:.4f}")
+    job.ranks.wait()
+
+
+def _say(when: str, found: Measured, report: Report) -> None:
     words = ", ".join(f"{name} {100 * value:.2f} %" for name, value in found.values.items())
-    report.note(f"step {found.step}: {words}")
+    report.note(f"{when}: {words}")
 
 
 def _save(job: Job, state: TrainState, progress: Progress) -> None:

@@ -15,6 +15,8 @@ from stego_cli.checkpoints.native import Checkpoint
 from stego_cli.checkpoints.released import backbone_hash
 from stego_cli.config.model import About, ModelConfig
 from stego_cli.engine.measure import evaluate, score_probes
+from stego_cli.engine.train.projected import parts_of
+from stego_cli.methods.base import Fitted
 from stego_cli.metrics.confusion import ConfusionMatrix
 from stego_cli.metrics.matching import match_clusters
 from stego_cli.segmenter import Segmenter, Settings
@@ -92,7 +94,7 @@ def label_free_score(trainee: Trainee, supply: Supply, device: torch.device) -> 
     """
     probe, head = trainee.cluster_probe, trainee.objective.head.eval()
     total, entropy, count = torch.zeros(probe.num_clusters, dtype=torch.float64), 0.0, 0
-    for images in _spread(supply.sampler.usable, MOST_SCORED, len_of_batch(supply)):
+    for images in spread_batches(supply.sampler.usable, MOST_SCORED, len_of_batch(supply)):
         log_probs = probe.log_probs(head.code(supply.features_of(images, device)).float(), SHARPNESS)
         probs = log_probs.exp()
         entropy -= float((probs * log_probs).sum(dtype=torch.float64))
@@ -110,15 +112,21 @@ def name_clusters(trainee: Trainee, supply: Supply, clusters: int, classes: int,
         return None
     probe, head = trainee.cluster_probe, trainee.objective.head.eval()
     confusion = ConfusionMatrix(clusters, classes)
-    for images in _spread(supply.sampler.usable, MOST_NAMED, len_of_batch(supply)):
+    for images in spread_batches(supply.sampler.usable, MOST_NAMED, len_of_batch(supply)):
         found = probe.inner_products(head.code(supply.features_of(images, device)).float()).argmax(1).cpu()
-        labels = supply.labels.read(images).astype(np.int64)
-        step = supply.square.side // found.shape[-1]
-        centres = torch.from_numpy(
-            labels[:, step // 2 :: step, step // 2 :: step][:, : found.shape[1], : found.shape[2]]
-        )
-        confusion.update(found, torch.where(centres < classes, centres, -1))
+        centres = labels_at_cells(supply, images, found.shape[-1])
+        if centres is not None:
+            confusion.update(found, torch.where(centres < classes, centres, -1))
     return match_clusters(confusion.counts) if int(confusion.counts.sum()) else None
+
+
+def labels_at_cells(supply: Supply, images: NDArray[np.int64], side: int) -> Tensor | None:
+    """Return the labels in the middle of each cell of feature maps, int64, shape (n, side, side); None without any."""
+    if supply.labels is None:
+        return None
+    labels = supply.labels.read(images).astype(np.int64)
+    step = supply.square.side // side
+    return torch.from_numpy(labels[:, step // 2 :: step, step // 2 :: step][:, :side, :side])
 
 
 def len_of_batch(supply: Supply) -> int:
@@ -126,8 +134,8 @@ def len_of_batch(supply: Supply) -> int:
     return max(supply.sampler.batch_size, 1)
 
 
-def _spread(usable: NDArray[np.int64], most: int, at_once: int) -> Iterator[NDArray[np.int64]]:
-    """Yield some images, spread evenly over all, in batches."""
+def spread_batches(usable: NDArray[np.int64], most: int, at_once: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the numbers of some images, spread evenly over all, in batches."""
     chosen = usable[np.unique(np.linspace(0, len(usable) - 1, min(most, len(usable))).round().astype(np.int64))]
     for start in range(0, len(chosen), at_once):
         yield chosen[start : start + at_once]
@@ -136,6 +144,7 @@ def _spread(usable: NDArray[np.int64], most: int, at_once: int) -> Iterator[NDAr
 def _checkpoint(with_: Yardstick, trainee: Trainee, assignment: Tensor | None, seed: int) -> Checkpoint:
     config, supply = with_.config, with_.supply
     tensors = model_tensors(supply, trainee, keep_linear=assignment is not None)
+    head = parts_of(supply, trainee)[1]
     about = {
         "title": f"{config.method.kind} on {config.backbone.name} features of {supply.dataset.name}",
         "trained_on": f"{supply.dataset.name}, {supply.dataset.split}: {len(supply.dataset)} images",
@@ -146,7 +155,7 @@ def _checkpoint(with_: Yardstick, trainee: Trainee, assignment: Tensor | None, s
     }
     model = ModelConfig(
         backbone=config.backbone,
-        method=config.method,
+        method=head.as_fitted() if isinstance(head, Fitted) else config.method,
         num_clusters=with_.clusters,
         label_space=with_.space,
         has_linear_probe=assignment is not None,
@@ -166,7 +175,8 @@ def model_tensors(supply: Supply, trainee: Trainee, *, keep_linear: bool) -> dic
         trainee: Has the rest.
         keep_linear: Whether the linear probe belongs to it.
     """
-    parts = {"backbone": supply.backbone, "head": trainee.objective.head, "cluster_probe": trainee.cluster_probe}
+    backbone, head = parts_of(supply, trainee)
+    parts = {"backbone": backbone, "head": head, "cluster_probe": trainee.cluster_probe}
     if keep_linear and trainee.linear_probe is not None:
         parts["linear_probe"] = trainee.linear_probe
     return {

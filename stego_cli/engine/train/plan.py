@@ -73,8 +73,8 @@ def plan_training(config: TrainConfig, report: Report) -> TrainPlan:
     per_step, parameters = _timed_steps(plan, batch)
     per_image = _timed_images(plan, batch)
     missing = 0 if _cached(plan) else len(plan.run.dataset)
-    # Neighbours need a pass of their own the first time; at every step, live features are of images and neighbours.
-    passes = 2 * missing * per_image
+    # One pass serves features and neighbours; at every step, live features are of images and of their neighbours.
+    passes = missing * per_image
     if plan.choice.mode == "live":
         passes, per_step = len(plan.run.dataset) * per_image, per_step + 2 * batch * per_image
     seconds = passes + config.seeds * config.steps * per_step
@@ -136,6 +136,8 @@ def _timed_steps(plan: Plan, batch: int) -> tuple[float, int]:
         "images": torch.randn(batch, 3, *square[1:]) if config.loss.crf_weight > 0 else None,
         "augmented_features": features if config.loss.aug_weight > 0 else None,
         "augmented_coords": torch.zeros(*square, 2) if config.loss.aug_weight > 0 else None,
+        "salience": torch.ones(square, dtype=torch.bool) if config.loss.use_salience else None,
+        "neighbor_salience": torch.ones(square, dtype=torch.bool) if config.loss.use_salience else None,
     }
     step = StepInput(features, draws, neighbor_features=features.flip(0), **optional).to(device)
     seconds = _median(lambda number: float(train_step(state, step, number)["total"]))

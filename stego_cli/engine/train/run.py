@@ -16,12 +16,13 @@ import torch
 
 from stego_cli import __version__
 from stego_cli.engine.extract import rank_and_world
-from stego_cli.engine.train.curves import tensorboard_curves
+from stego_cli.engine.train.curves import check_watchers, watchers
+from stego_cli.engine.train.fitting import for_probes_alone, with_fitted
 from stego_cli.engine.train.loop import Job, Place, run_job
 from stego_cli.engine.train.measure import SCORE
 from stego_cli.engine.train.ranks import start_ranks
 from stego_cli.engine.train.setup import head_autocast, make_plan, make_yardstick
-from stego_cli.engine.train.start import look_before, target_of
+from stego_cli.engine.train.start import look_before, record_of, target_of
 from stego_cli.engine.workplace import workplace
 from stego_cli.errors import MissingDependencyError
 from stego_cli.files import TEMPORARY, atomic_write, printable, write_text
@@ -61,7 +62,8 @@ class SeedResult:
     @property
     def scores(self) -> dict[str, float]:
         """The scores of the model that was kept, by name."""
-        return self.progress.kept.values if self.progress.kept else {}
+        measured = self.progress.refitted or self.progress.kept
+        return measured.values if measured else {}
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ def train_model(config: TrainConfig, report: Report) -> TrainResult:
         KeyboardInterrupt: After Ctrl-C, once what can be kept is kept.
     """
     started = time.perf_counter()
+    check_watchers(config)
     ranks = start_ranks(config)
     config = config.model_copy(update={"device": str(ranks.device)})
     listener = Listener(report if ranks.rank == 0 else Silence())
@@ -181,8 +184,8 @@ def train_model(config: TrainConfig, report: Report) -> TrainResult:
         seconds = time.perf_counter() - started
         skipped = tuple(listener.skipped)
         result = TrainResult(model, folder, config, loss, tuple(runs), best, skipped, seconds)
-        _write_record(result, plan)
         _draw(result, listener)
+        _write_record(result, plan)  # last: a run that has one is finished
     return result
 
 
@@ -207,20 +210,29 @@ def _train_all(plan: Plan, places: list[Place], ranks: Ranks, report: Report) ->
         if config.seeds > 1:
             report.note(f"seed {seed}")
         settings = {**plan.settings, "seed": seed, "world": ranks.world}
-        job = _job(yardstick, loss, place, ranks, settings)
-        with tensorboard_curves(place.folder, wanted=config.tensorboard and ranks.rank == 0) as listeners:
-            progress, ending = run_job(replace(job, listeners=listeners), report)
+        job = _job(plan, yardstick, loss, place, ranks, settings, report)
+        with watchers(config, place, seed, ranks.rank, report) as watching:
+            progress, ending = run_job(replace(job, watchers=watching), report)
         if ending == "minutes":
             report.note(f"time is up after step {progress.step} of {config.steps}; --resume goes on")
         runs.append(SeedResult(seed, progress, ending, place.model))
     return runs, loss
 
 
-def _job(yardstick: Yardstick, loss: LossConfig, place: Place, ranks: Ranks, settings: dict[str, Any]) -> Job:
+def _job(
+    plan: Plan,
+    yardstick: Yardstick,
+    loss: LossConfig,
+    place: Place,
+    ranks: Ranks,
+    settings: dict[str, Any],
+    report: Report,
+) -> Job:
     seed = settings["seed"]
     supply = replace(yardstick.supply, seed=seed, loss=loss)
+    supply = with_fitted(yardstick.config, plan.run, supply, ranks, report)
     return Job(
-        config=yardstick.config,
+        config=for_probes_alone(yardstick.config),
         seed=seed,
         loss=loss,
         supply=supply,
@@ -268,7 +280,7 @@ def _write_record(result: TrainResult, plan: Plan) -> None:
         "processes": rank_and_world()[1],
         "threads": torch.get_num_threads(),
     }
-    write_text(result.folder / "run.json", json.dumps(_plain(content), indent=2) + "\n")
+    write_text(record_of(result.model), json.dumps(_plain(content), indent=2) + "\n")
 
 
 def _plain(value: Any) -> Any:

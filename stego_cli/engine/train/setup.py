@@ -12,15 +12,17 @@ from stego_cli.data.labels import anonymous_label_space, available_label_spaces
 from stego_cli.engine.backbone_run import extraction, fingerprint, open_run
 from stego_cli.engine.device import autocast_dtype
 from stego_cli.engine.train.batches import Supply
-from stego_cli.engine.train.data import LabelMaps, Square, make_sampler
+from stego_cli.engine.train.data import LabelMaps, SalienceMasks, Square, make_sampler
 from stego_cli.engine.train.features import DTYPES, choose_for, open_features, open_neighbors
 from stego_cli.engine.train.measure import Yardstick
 from stego_cli.engine.train.shifts import chosen_shifts
 from stego_cli.errors import ConfigError, StegoError
+from stego_cli.methods.base import Fitted
+from stego_cli.methods.build import build_method
 
 if TYPE_CHECKING:
     from stego_cli.config.losses import LossConfig
-    from stego_cli.config.model import LabelSpace
+    from stego_cli.config.model import LabelSpace, MethodConfig
     from stego_cli.config.train import TrainConfig
     from stego_cli.data.dataset import Dataset
     from stego_cli.engine.backbone_run import BackboneRun
@@ -46,6 +48,9 @@ FREE = {
     "out",
     "about",
     "tensorboard",
+    "wandb",
+    "compile",
+    "final_probes",
     "seed",
     "seeds",
     "val_split",
@@ -91,7 +96,9 @@ def make_plan(config: TrainConfig, report: Report) -> Plan:
     Raises:
         StegoError: If the dataset, the weights or the settings do not allow it.
     """
+    config = _without_idle_terms(config)
     run = open_run(config.model_copy(update={"overwrite": False}), report)
+    _check_method(config.method, run.backbone.channels)
     train = run.dataset
     space = _label_space(config, train, report)
     clusters = (config.classes or len(space)) + config.extra_clusters
@@ -101,8 +108,33 @@ def make_plan(config: TrainConfig, report: Report) -> Plan:
         raise ConfigError(
             "loss.use_true_labels compares labels, and there are none\n\nhint: leave it out, or add label maps"
         )
+    if config.loss.use_salience and not train.has_salience:
+        raise ConfigError(
+            "loss.use_salience draws positions from masks of what stands out, and there are none\n\n"
+            "hint: put a PNG of the same name for each image into `salience/` beside `imgs/`, not 0 where something "
+            "stands out; or leave it out"
+        )
     choice, size = choose_for(config, run)
     return Plan(config, run, _validation(config, train, report), space, clusters, choice, size)
+
+
+def _without_idle_terms(config: TrainConfig) -> TrainConfig:
+    """Return the settings without a loss where nothing but probes learns: it would be computed for nobody."""
+    if config.method.learns:
+        return config
+    weights = ("correspondence_weight", "rec_weight", "aug_weight", "crf_weight")
+    idle = {**dict.fromkeys(weights, 0.0), "use_true_labels": False, "use_salience": False}
+    return config.model_copy(update={"loss": config.loss.model_copy(update=idle), "shifts": "given"})
+
+
+def _check_method(config: MethodConfig, channels: int) -> None:
+    """See that a method that is fitted can be, before features are computed for it.
+
+    Raises:
+        StegoError: If it cannot make so many dimensions of so many channels, or needs a package that is not there.
+    """
+    if not config.learns and isinstance(method := build_method(config, channels), Fitted):
+        method.check_ready()
 
 
 def _label_space(config: TrainConfig, dataset: Dataset, report: Report) -> LabelSpace:
@@ -170,6 +202,7 @@ def make_yardstick(plan: Plan, ranks: Ranks, report: Report) -> tuple[Yardstick,
         config.seed,
         (ranks.rank, ranks.world),
         extraction(run, "maps").autocast,
+        SalienceMasks(run.dataset, square, report) if config.loss.use_salience else None,
     )
     loss = _fitting(config, supply, ranks.device, report)
     return Yardstick(config, supply, plan.validation, plan.space, plan.clusters, ranks.device), loss
@@ -215,3 +248,5 @@ def announce(plan: Plan, report: Report) -> None:
         f"{len(plan.validation or ())} to measure on; " + (labels if run.dataset.is_labelled else "there are no labels")
     )
     report.note(f"features of {config.backbone.name} at {config.resolution}x{config.resolution}: {plan.choice.why}")
+    if not config.method.learns:
+        report.note(f"method {config.method.kind} has nothing to train: only the probes on its code learn")

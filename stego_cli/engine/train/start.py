@@ -26,7 +26,8 @@ def target_of(config: TrainConfig, dataset: Dataset) -> Path:
         OutputError: If nothing would take the file for a model.
     """
     backbone = config.backbone.name.replace("/", "_")
-    target = config.out or RUNS / f"train-{dataset.name}-{backbone}" / "model.safetensors"
+    method = "" if config.method.learns else f"-{config.method.kind}"
+    target = config.out or RUNS / f"train-{dataset.name}-{backbone}{method}" / "model.safetensors"
     name = printable(target)
     if target.is_dir():
         raise OutputError(f"`{name}` is a folder\n\nhint: name a file, such as --out model.safetensors")
@@ -34,6 +35,11 @@ def target_of(config: TrainConfig, dataset: Dataset) -> Path:
         better = printable(target.with_suffix(".safetensors"))
         raise OutputError(f"`{name}` does not end with .safetensors\n\nhint: use --out {better}")
     return target
+
+
+def record_of(model: Path) -> Path:
+    """Return the file that says what a run was and what came of it; it is written when all else is done."""
+    return model.with_suffix(".run") / "run.json"
 
 
 def look_before(
@@ -68,7 +74,8 @@ def look_before(
             raise _exists(model)
         return
     done = [_steps_done(state, {**settings, "seed": seed}) for seed, state in states.items()]
-    if not config.resume and len(done) == len(places) and min(done) >= config.steps and model.exists():
+    finished = len(done) == len(places) and min(done) >= config.steps and model.exists() and record_of(model).exists()
+    if finished and not config.resume:
         raise _exists(model)
     if min(done) < config.steps:
         where = printable(model.with_suffix(".run"))

@@ -47,6 +47,7 @@ class Progress:
         history: The loss terms now and then: `step`, and means since the row before.
         measured: What was measured, in order.
         kept: The measurement whose model is kept; None before the first.
+        refitted: The same of that model with its probes fitted anew; None if they are as trained.
         settings: What the run depends on; a run is gone on with only under the same.
         window: Sums of the loss terms since the last row of the history, and how many steps they are of.
     """
@@ -57,6 +58,7 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     measured: list[Measured] = field(default_factory=list)
     kept: Measured | None = None
+    refitted: Measured | None = None
     window: dict[str, Tensor] = field(default_factory=dict)
     window_steps: int = 0
 
@@ -121,8 +123,8 @@ def _decode(path: Path) -> tuple[Progress, dict[str, Tensor]]:
         if about.pop("format") != FORMAT:
             raise _unusable(path, "it was written by another version of stego")
         measured = [Measured(**each) for each in about.pop("measured")]
-        kept = about.pop("kept")
-        return Progress(**about, measured=measured, kept=kept and Measured(**kept)), tensors
+        kept, refitted = (value and Measured(**value) for value in (about.pop("kept"), about.pop("refitted", None)))
+        return Progress(**about, measured=measured, kept=kept, refitted=refitted), tensors
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unusable(path, "it is no state of a training run, or was changed by hand") from error
 

@@ -75,8 +75,8 @@ def correspondence(
         Gradients reach the codes only, both sides of every comparison.
     """
     with torch.no_grad():
-        similar = _similarities(image.signal, neighbor.signal, coords, negatives)
-    alike = _similarities(image.code, neighbor.code, coords, negatives)
+        similar = similarities(image.signal, neighbor.signal, coords, negatives)
+    alike = similarities(image.code, neighbor.code, coords, negatives)
     shifts = (config.self_shift, config.knn_shift, config.random_shift)
     losses = [
         loss_elements(config, feature_pulls(config, features, shift), codes).mean((0, 1, 3))
@@ -129,10 +129,20 @@ def loss_elements(config: LossConfig, pulls: Tensor, code_corr: Tensor) -> Tenso
     return -(clamped * pulls)
 
 
-def _similarities(
+def similarities(
     image: Source, neighbor: Source, coords: tuple[Tensor, Tensor], negatives: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return cosines (B, P, comparisons, P) with the image itself, with its neighbour and with random images."""
+    """Return cosines with the image itself, with its neighbour and with random images.
+
+    Args:
+        image: What is compared: features, labels or codes of the images.
+        neighbor: The same of their neighbours.
+        coords: As in `correspondence`.
+        negatives: As in `correspondence`.
+
+    Returns:
+        Three tensors of the shape (B, P, comparisons, P).
+    """
     first = image.sample(at_coords(coords[0], image.size))  # (B, P, C)
     second = neighbor.sample(at_coords(coords[1], neighbor.size))
     others = image.sample(at_coords(coords[1], image.size), negatives)  # (B, draws, P, C)

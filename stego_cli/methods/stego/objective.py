@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from stego_cli.methods.stego.correspondence import Compared, correspondence
+from stego_cli.methods.stego.correspondence import Compared, correspondence, similarities
+from stego_cli.methods.stego.draws import NO_DROP
 from stego_cli.methods.stego.head import StegoHead
 from stego_cli.methods.stego.losses import alignment_loss, crf_loss, reconstruction_loss
 from stego_cli.methods.stego.salience import mix, salient_coords
@@ -89,6 +90,24 @@ class StegoObjective(nn.Module):
             self._coords(step, code, neighbor),
             step.draws.negatives,
         ).terms()
+
+    @torch.no_grad()
+    def similarities(self, step: StepInput) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return how alike the pairs of positions of a step are, with nothing dropped.
+
+        Returns:
+            For `self`, `knn` and `random`: cosines of features (or labels) and of codes, each of shape
+            (B, P, comparisons, P). Empty if the loss compares no pairs.
+        """
+        if self.config.correspondence_weight == 0:
+            return {}
+        bare = replace(step, draws=replace(step.draws, image=NO_DROP, neighbor=NO_DROP))
+        code = project(self.head, bare.features, NO_DROP).float()
+        neighbor = project(self.head, _needed(bare.neighbor_features), NO_DROP).float()
+        coords, negatives = self._coords(bare, code, neighbor), bare.draws.negatives
+        features = similarities(*self._signals(bare), coords, negatives)
+        codes = similarities(map_source(code), map_source(neighbor), coords, negatives)
+        return dict(zip(("self", "knn", "random"), zip(features, codes, strict=True), strict=True))
 
     def _signals(self, step: StepInput) -> tuple[Source, Source]:
         """Return what says which positions belong together."""

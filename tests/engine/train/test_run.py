@@ -194,6 +194,33 @@ def test_labels_that_are_all_ignored_leave_no_linear_probe(tmp_path: Path) -> No
     assert set(result.best.scores) == {"score"}
 
 
+def test_batches_without_any_label_are_steps_like_any_other(labelled: Path) -> None:
+    """Only the last of six images has labels that count, so most batches of two have none."""
+    for number in range(5):
+        Image.fromarray(np.full((40, 48), 255, np.uint8)).save(labelled / "labels" / "train" / f"{number:03d}.png")
+    result = train(labelled, classes=2, batch_size=2, steps=40)
+    rows = result.best.progress.history
+    assert len(rows) == 2
+    assert all(np.isfinite(value) for row in rows for value in row.values())
+    assert load_checkpoint(result.model).config.has_linear_probe
+    assert np.isfinite(result.best.scores["val linear miou"])
+
+
+@pytest.mark.parametrize("features", ["cache", "live"])
+def test_threads_that_read_change_nothing(labelled: Path, features: str) -> None:
+    models = [
+        train(labelled, classes=2, workers=workers, features=features, dtype="fp32", out=f"{workers}.safetensors").model
+        for workers in (0, 8)
+    ]
+    assert_same_model(*models)
+
+
+def test_the_cpu_is_taken_where_there_is_no_card(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert train(photos, classes=2, device="auto").config.device == "cpu"
+
+
 @pytest.mark.parametrize(("size", "mode"), [((40, 48), "L"), ((5, 9), "RGB"), ((33, 31), "RGB")], ids=str)
 def test_grey_small_and_odd_images(tmp_path: Path, size: tuple[int, int], mode: str) -> None:
     folder = draw_images(tmp_path / "odd", 5, size, mode)

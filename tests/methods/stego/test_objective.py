@@ -185,3 +185,29 @@ def test_autocast_reaches_the_head_and_not_the_loss() -> None:
         found = model(step)
     assert {found.loss.dtype, *(term.dtype for term in found.terms.values())} == {torch.float32}
     torch.testing.assert_close(found.loss, model(step).loss, atol=0.02, rtol=0)
+
+
+def test_similarities_are_those_that_the_loss_sees_when_nothing_is_dropped() -> None:
+    model = objective()
+    found = model.similarities(step_for(model))
+    terms = run(model).terms
+    assert set(found) == {"self", "knn", "random"}
+    for kind, comparisons in (("self", 1), ("knn", 1), ("random", model.config.negative_samples)):
+        features, codes = found[kind]
+        assert features.shape == codes.shape == (3, 9, comparisons, 9)
+        assert not codes.requires_grad
+        assert float(features.abs().max()) <= 1 + 1e-6
+        torch.testing.assert_close(codes.mean(), terms[f"{kind}_corr"])
+    diagonal = found["self"][0][:, :, 0].diagonal(dim1=1, dim2=2)
+    torch.testing.assert_close(diagonal, torch.ones(3, 9))  # every position is like itself
+
+
+def test_similarities_do_not_depend_on_what_was_dropped() -> None:
+    model = objective(dropout=0.5)
+    one, other = (model.similarities(step_for(model, dropout=chance)) for chance in (0.0, 0.5))
+    torch.testing.assert_close(one, other)
+
+
+def test_without_pairs_there_are_no_similarities() -> None:
+    model = objective(correspondence_weight=0.0)
+    assert model.similarities(step_for(model)) == {}

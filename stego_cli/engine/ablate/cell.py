@@ -1,0 +1,305 @@
+"""One cell: probes, or a head and probes, trained on cached features and measured on cached features."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from stego_cli import __version__
+from stego_cli.checkpoints.native import Checkpoint, save_checkpoint
+from stego_cli.checkpoints.released import backbone_hash
+from stego_cli.config.model import About, DinoConfig, ModelConfig
+from stego_cli.crf.base import seen_by_crf
+from stego_cli.crf.build import build_crf
+from stego_cli.data import views
+from stego_cli.engine.ablate.ground import provenance_of, without_head
+from stego_cli.engine.ablate.projection import fitted_method, is_fixed, is_slow, projected, slow_code
+from stego_cli.engine.ablate.scoring import cluster_scores, linear_scores
+from stego_cli.engine.ablate.validation import looked_at
+from stego_cli.engine.evaluate.counts import Tally, score_all
+from stego_cli.engine.train.batches import prepared_steps
+from stego_cli.engine.train.measure import ALPHA, model_tensors, name_clusters
+from stego_cli.engine.train.ranks import InType
+from stego_cli.engine.train.setup import head_autocast
+from stego_cli.engine.train.step import build_train_state, reset_probes, train_step
+from stego_cli.errors import StegoError
+from stego_cli.metrics.per_image import count_image
+from stego_cli.progress import Silence
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from stego_cli.config.ablate import AblateConfig
+    from stego_cli.config.model import MethodConfig
+    from stego_cli.engine.ablate.grid import Cell
+    from stego_cli.engine.ablate.ground import OpenGround
+    from stego_cli.engine.ablate.validation import Group, LookedAt
+    from stego_cli.engine.train.batches import Supply
+    from stego_cli.engine.train.step import Trainee, TrainState
+    from stego_cli.methods.base import Method
+    from stego_cli.metrics.scores import Scores
+    from stego_cli.probes.linear import LinearProbe
+    from stego_cli.segmenter import Array
+
+HEADS = ("cluster", "linear", "cluster_crf", "linear_crf")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the training of a cell starts from.
+
+    Attributes:
+        supply: What steps are made from; its features may be codes already.
+        method: What is built anew for the training; None trains on codes.
+        fitted: A method that is fitted; None for one that is trained.
+        groups: The images to measure, with their features, or with their codes.
+    """
+
+    supply: Supply
+    method: MethodConfig | None
+    fitted: Method | None
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a cell trained.
+
+    Attributes:
+        trainee: Has the probes, and a head.
+        reading: Maps what `groups` hold to code.
+        method: Maps features to code.
+        groups: The images to measure.
+    """
+
+    trainee: Trainee
+    reading: Method
+    method: Method
+    groups: tuple[Group, ...]
+
+    @property
+    def linear_probe(self) -> LinearProbe:
+        """The linear probe, which is always there as the images have labels."""
+        if self.trainee.linear_probe is None:
+            raise AssertionError("a cell without labels was not refused")
+        return self.trainee.linear_probe
+
+
+def start_of(config: AblateConfig, ground: OpenGround, cell: Cell) -> Start:
+    """Return what a cell's training starts from.
+
+    A method that is fitted, or does nothing, gives the same code at every step. That code is computed once, and
+    trained on as if it were the features of a backbone without a head.
+
+    Raises:
+        StegoError: If a method cannot be fitted.
+    """
+    method = config.method_config(cell.method, cell.dim)
+    seeded = replace(ground.supply, seed=cell.seed)
+    if method.learns:
+        supply = replace(seeded, dropout=getattr(method, "dropout", 0.0))
+        return Start(supply, method, None, ground.groups)
+    supply = replace(seeded, loss=without_head(ground.supply.loss), dropout=0.0)
+    fitted = fitted_method(ground, method, cell.seed)
+    if is_slow(method):
+        slow = slow_code(ground, method, Silence())
+        return Start(replace(supply, features=slow.train), None, fitted, slow.groups)
+    if is_fixed(method):
+        return Start(replace(supply, features=projected(ground, fitted)), None, fitted, ground.groups)
+    return Start(supply, method, fitted, ground.groups)
+
+
+@torch.enable_grad()
+def train_cell(config: AblateConfig, ground: OpenGround, cell: Cell) -> Trained:
+    """Train what there is to train.
+
+    Raises:
+        StegoError: If a loss is no number, or features cannot be read.
+    """
+    start = start_of(config, ground, cell)
+    state = _fresh(config, ground, start, cell)
+    if start.fitted is not None and start.method is not None:
+        state.trainee.objective.head = start.fitted
+    _steps(config, ground, state, start.supply)
+    own = state.trainee.objective.head.eval()
+    fitted = start.fitted or own
+    return Trained(state.trainee, fitted if start.groups is ground.groups else own, fitted, start.groups)
+
+
+def _fresh(config: AblateConfig, ground: OpenGround, start: Start, cell: Cell) -> TrainState:
+    backbone = ground.plan.run.backbone
+    state = build_train_state(
+        start.method or DinoConfig(),
+        start.supply.loss,
+        config.train.optimiser,
+        backbone.channels if start.method else cell.dim,
+        ground.plan.clusters,
+        len(ground.plan.space),
+        cell.seed,
+    )
+    state.trainee.to(ground.device)
+    state.first_bad = state.first_bad.to(ground.device)
+    kind = head_autocast(ground.plan.config, ground.device)
+    if kind is not None:
+        state.model = InType(state.trainee, kind)
+    return state
+
+
+def _steps(config: AblateConfig, ground: OpenGround, state: TrainState, supply: Supply) -> None:
+    """Do all steps.
+
+    Raises:
+        StegoError: If a loss or a gradient was no finite number; names the step.
+    """
+    workers = min(config.workers, 1) if ground.device.type == "cpu" else config.workers
+    for prepared in prepared_steps(supply, 0, config.train.steps, workers, ground.device):
+        if prepared.number == config.train.reset_probes_at and supply.loss.correspondence_weight > 0:
+            reset_probes(state, supply.seed)
+        train_step(state, supply.given(prepared, ground.device), prepared.number)
+    if (bad := state.bad_step()) is not None:
+        raise StegoError(
+            f"the loss or its gradient was no finite number at step {bad}\n\n"
+            "hint: try a smaller --set train.optimiser.lr or train.optimiser.probe_lr"
+        )
+
+
+@torch.inference_mode()
+def measure_cell(config: AblateConfig, ground: OpenGround, trained: Trained) -> tuple[Tally, dict[str, Scores]]:
+    """Measure a cell on all images of the validation split, as `stego eval` measures its model.
+
+    Raises:
+        StegoError: If there is nothing to measure on.
+    """
+    rows = {"cluster": ground.plan.clusters, "linear": len(ground.plan.space)}
+    heads = [head for head in HEADS if config.crf or not head.endswith("_crf")]
+    classes = len(ground.plan.space)
+    tally = Tally({head: torch.zeros(rows[head.split("_")[0]], classes, dtype=torch.int64) for head in heads})
+    images = 0
+    for image in looked_at(ground.look, trained.groups, with_pixels=config.crf):
+        images += 1
+        for head, said in _answers(config, ground, trained, image).items():
+            labels = image.labels
+            if config.protocol == "paper":
+                labels = views.apply_to_labels(image.view, labels)
+            tally.counts[head] += count_image(said, labels, *tally.counts[head].shape).dense()
+    if not images or not any(bool(counts.any()) for counts in tally.counts.values()):
+        raise StegoError(
+            f"no pixel of the labels of the {images} images to measure on is one of {classes} classes\n\n"
+            f"hint: class ids count from 0 to {classes - 1}; --classes or --label-space say which there are"
+        )
+    scores, _ = score_all(tally, "reference" if config.protocol == "paper" else "errors", overcluster=False)
+    return tally, scores
+
+
+def code_of(method: Method, maps: Tensor) -> Tensor:
+    """Return the code of one image (K, h, w), averaged over its mirror image if the maps (m, C, h, w) hold it.
+
+    A method that standardises by the batch sees the two as its batch, as `stego eval` does with --batch-size 1.
+    """
+    codes = method.code(maps).float()
+    return codes[0] if len(codes) == 1 else (codes[0] + codes[1].flip(-1)) / 2
+
+
+def _answers(config: AblateConfig, ground: OpenGround, trained: Trained, image: LookedAt) -> dict[str, Array]:
+    """Return what every head says of one image, at the size at which the protocol compares."""
+    maps = torch.from_numpy(image.maps).to(ground.device).float()
+    code = code_of(trained.reading, maps)
+    scores = {
+        "cluster": cluster_scores(trained.trainee.cluster_probe, code, image.view.size, ALPHA),
+        "linear": linear_scores(trained.linear_probe, code, image.view.size),
+    }
+    # The most likely class is the one of the highest score: a softmax is only needed where a CRF weighs them.
+    answers = {head: _compared(config, image, each.cpu().numpy()) for head, each in scores.items()}
+    if image.pixels is None:
+        return answers
+    guide = image.pixels
+    if config.protocol == "paper":
+        backbone = ground.plan.run.backbone
+        guide = seen_by_crf(views.normalise(guide, backbone.mean, backbone.std)[0].numpy(), backbone.mean, backbone.std)
+    stacks = [torch.log_softmax(each, dim=0).cpu().numpy() for each in scores.values()]
+    refined = build_crf(config.crf_parameters).refine(guide, stacks)
+    sharp = {f"{head}_crf": _compared(config, image, each) for head, each in zip(scores, refined, strict=True)}
+    return answers | sharp
+
+
+def _compared(config: AblateConfig, image: LookedAt, scores: Array) -> Array:
+    """Return the best class of each pixel: at working size under `paper`, at the image's own under `native`."""
+    return scores.argmax(0) if config.protocol == "paper" else views.restore_labels(image.view, scores)[0]
+
+
+def run_cell(config: AblateConfig, ground: OpenGround, cell: Cell, keep: Path | None = None) -> dict[str, Any]:
+    """Train and measure a cell; return what the record of it holds beside its name and its settings.
+
+    Args:
+        config: Settings of the grid.
+        ground: Its ground.
+        cell: Which.
+        keep: Model file to save; None saves none.
+
+    Raises:
+        StegoError: If it cannot be done.
+    """
+    started = time.perf_counter()
+    trained = train_cell(config, ground, cell)
+    between = time.perf_counter()
+    _, scores = measure_cell(config, ground, trained)
+    if keep is not None:
+        save_checkpoint(model_of(config, ground, cell, trained, scores), keep)
+    end = time.perf_counter()
+    names = ground.plan.space.names
+    return {
+        **{head: scores[head].as_json(names) if head in scores else None for head in HEADS},
+        "method_config": config.method_config(cell.method, cell.dim).model_dump(mode="json"),
+        "loss": ground.supply.loss.model_dump(mode="json") if ground.supply.loss.correspondence_weight else None,
+        "provenance": provenance_of(config, ground.plan),
+        "seconds": {
+            "train": round(between - started, 3),
+            "measure": round(end - between, 3),
+            "total": round(end - started, 3),
+        },
+    }
+
+
+def model_of(
+    config: AblateConfig, ground: OpenGround, cell: Cell, trained: Trained, scores: dict[str, Scores]
+) -> Checkpoint:
+    """Return the model of a cell, which `stego predict` and `stego eval` take."""
+    plan = ground.plan
+    on_features = replace(ground.supply, labels=ground.labels, seed=cell.seed)
+    trainee = trained.trainee
+    trainee.objective.head = trained.method
+    assignment = name_clusters(trainee, on_features, plan.clusters, len(plan.space), ground.device)
+    tensors = model_tensors(on_features, trainee, keep_linear=assignment is not None)
+    split = config.val_split
+    about = About(
+        title=f"{cell.method} of {cell.dim} dimensions on {ground.plan.config.backbone.name} features",
+        trained_on=f"{plan.run.dataset.name}, {plan.run.dataset.split}: {len(plan.run.dataset)} images",
+        source="stego ablate run",
+        stego_version=__version__,
+        backbone_sha256=backbone_hash(tensors),
+        seed=cell.seed,
+        scores={
+            f"{split} {head.replace('_', ' ')} {name}": round(value, 6)
+            for head, each in scores.items()
+            for name, value in (("miou", each.miou), ("accuracy", each.accuracy))
+            if math.isfinite(value)
+        },
+    )
+    model = ModelConfig(
+        backbone=plan.config.backbone,
+        method=config.method_config(cell.method, cell.dim),
+        num_clusters=plan.clusters,
+        label_space=plan.space,
+        has_linear_probe=assignment is not None,
+        alpha=ALPHA,
+        cluster_to_class=None if assignment is None else tuple(assignment.tolist()),
+        resolution=config.train.eval_resolution,
+        about=about,
+    )
+    return Checkpoint(model, tensors)

@@ -1,0 +1,1 @@
+"""Pretraining a small vision transformer: visual words, views, network, rounds."""

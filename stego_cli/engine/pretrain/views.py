@@ -1,0 +1,145 @@
+"""What pretraining looks at: a piece of an image, in other light, partly hidden, with the words of its patches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from stego_cli.data import views
+from stego_cli.engine.pretrain.network import ViewBatch
+from stego_cli.engine.threads import executor, in_order
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from stego_cli.config.pretrain import PretrainConfig
+    from stego_cli.engine.pretrain.words import WordMaps
+
+_ASPECTS = 1.8  # the longer over the shorter side of a piece, at most; it becomes a square
+_LIGHT, _CONTRAST, _COLOUR = 0.3, 0.3, 0.5  # by how much of itself each may change
+_AHEAD = 2  # batches made while one is computed
+
+
+class Piece(NamedTuple):
+    """A rectangle of an image, in pixels, and whether it is mirrored."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    mirrored: bool
+
+
+@dataclass(frozen=True)
+class ViewMaker:
+    """Makes the views of one round; the same number gives the same view.
+
+    Attributes:
+        config: Sizes and shares.
+        maps: The words of every image.
+        round: Number of the round, from 0.
+        mean: Of the network's input, per channel.
+        std: Likewise.
+    """
+
+    config: PretrainConfig
+    maps: WordMaps
+    round: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def grid(self) -> int:
+        """Side of a view in patches."""
+        return self.config.architecture.image_size // self.config.architecture.patch_size
+
+    def batches(self, first: int, last: int) -> Iterator[ViewBatch]:
+        """Yield the batches of the steps from `first` up to, not including, `last`, made ahead of time."""
+        with executor(self.config.workers) as pool:
+            yield from in_order(range(first, last), self.batch, pool, _AHEAD + 1)
+
+    def batch(self, step: int) -> ViewBatch:
+        """Return the views of one step."""
+        random = np.random.default_rng((self.config.seed, self.round, step))
+        made = [self._view(random) for _ in range(self.config.batch_size)]
+        pixels, words, order = (np.stack(each) for each in zip(*made, strict=True))
+        images = views.normalise(pixels, self.mean, self.std)
+        return ViewBatch(images, torch.from_numpy(words), torch.from_numpy(order))
+
+    def _view(self, random: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+        """Return pixels (S, S, 3), the words (N,) of the patches, and their order (N,)."""
+        index = int(random.integers(len(self.maps)))
+        pixels = self.maps.image(index)
+        piece = draw_piece(pixels.shape[0], pixels.shape[1], self.config.least_area, random)
+        cut = pixels[piece.top : piece.top + piece.height, piece.left : piece.left + piece.width]
+        side = self.config.architecture.image_size
+        seen = np.asarray(Image.fromarray(cut).resize((side, side), Image.Resampling.BILINEAR))
+        words = words_of(self.maps.words[index], pixels.shape[:2], piece, self.grid)
+        if piece.mirrored:
+            seen, words = seen[:, ::-1], words[:, ::-1]
+        lit, order = other_light(seen, random), hiding_order(self.grid, self.config.block, random)
+        return lit, words.astype(np.int64).ravel(), order
+
+
+def draw_piece(height: int, width: int, least_area: float, random: np.random.Generator) -> Piece:
+    """Draw a rectangle, nearly square, of an image of this size.
+
+    Args:
+        height: Of the image.
+        width: Of the image.
+        least_area: The least share that it takes of the largest square.
+        random: Where chance comes from.
+    """
+    side = min(height, width)
+    scale = math.sqrt(random.uniform(least_area, 1))
+    aspect = math.exp(random.uniform(-0.5, 0.5) * math.log(_ASPECTS))
+    tall, wide = (min(max(round(side * scale * by), 1), most) for by, most in ((1 / aspect, height), (aspect, width)))
+    top, left = int(random.integers(height - tall + 1)), int(random.integers(width - wide + 1))
+    return Piece(top, left, tall, wide, bool(random.random() < 0.5))
+
+
+def words_of(words: NDArray[np.integer], size: tuple[int, int], piece: Piece, grid: int) -> NDArray[np.integer]:
+    """Return the word under the centre of each patch of a piece, not yet mirrored.
+
+    Args:
+        words: Of the whole image, shape (h, w).
+        size: Height and width of the image in pixels.
+        piece: The piece.
+        grid: Patches on each side of it.
+
+    Returns:
+        Shape (grid, grid).
+
+    Example:
+        >>> words_of(np.arange(4).reshape(2, 2), (20, 20), Piece(10, 0, 10, 20, False), 2).tolist()
+        [[2, 3], [2, 3]]
+    """
+    centres = (np.arange(grid) + 0.5) / grid
+    rows = ((piece.top + centres * piece.height) * words.shape[0] / size[0]).astype(int)
+    columns = ((piece.left + centres * piece.width) * words.shape[1] / size[1]).astype(int)
+    return words[np.ix_(rows.clip(max=words.shape[0] - 1), columns.clip(max=words.shape[1] - 1))]
+
+
+def other_light(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Change brightness, contrast and strength of colour at random; what an image shows stays the same."""
+    light, contrast, colour = (1 + random.uniform(-most, most) for most in (_LIGHT, _CONTRAST, _COLOUR))
+    values = pixels.astype(np.float32) * np.float32(light)
+    mean = values.mean()
+    values = (values - mean) * np.float32(contrast) + mean
+    grey = values.mean(axis=2, keepdims=True)
+    changed: NDArray[np.uint8] = (grey + (values - grey) * np.float32(colour)).clip(0, 255).astype(np.uint8)
+    return changed
+
+
+def hiding_order(grid: int, block: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Return the patches (N,) in random order, squares of `block` x `block` together as far as they fit."""
+    blocks = -(-grid // block)
+    rank = random.random((blocks, blocks)).repeat(block, 0).repeat(block, 1)[:grid, :grid].ravel()
+    return np.argsort(rank + random.random(grid * grid) * 1e-6, kind="stable").astype(np.int64)

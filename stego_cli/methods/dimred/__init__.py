@@ -1,0 +1,1 @@
+"""Reduction of dimensions without training: the baselines of the STEGO study."""

@@ -1,0 +1,84 @@
+"""Views: pieces of images with the words of their patches, and which patches are hidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from stego_cli.config.model import VitArchitecture
+from stego_cli.config.pretrain import PretrainConfig
+from stego_cli.engine.pretrain.views import Piece, ViewMaker, draw_piece, hiding_order, other_light, words_of
+from stego_cli.engine.pretrain.words import WordMaps
+
+SIZES = VitArchitecture(patch_size=8, width=24, depth=1, heads=2, image_size=32)
+MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+
+@given(height=st.integers(1, 200), width=st.integers(1, 200), least=st.floats(0.01, 1), seed=st.integers(0, 10))
+def test_a_piece_lies_within_its_image_and_is_nearly_square(height: int, width: int, least: float, seed: int) -> None:
+    piece = draw_piece(height, width, least, np.random.default_rng(seed))
+    assert 0 <= piece.top <= piece.top + piece.height <= height
+    assert 0 <= piece.left <= piece.left + piece.width <= width
+    if min(height, width) * least**0.5 > 20:  # below that, rounding decides
+        assert max(piece.height, piece.width) / min(piece.height, piece.width) < 1.9
+
+
+def test_the_whole_of_a_square_image_has_all_its_words() -> None:
+    words = np.arange(16).reshape(4, 4)
+    assert (words_of(words, (32, 32), Piece(0, 0, 32, 32, mirrored=False), 4) == words).all()
+
+
+def test_a_small_piece_has_the_word_it_was_cut_from() -> None:
+    words = np.arange(16).reshape(4, 4)
+    assert (words_of(words, (32, 32), Piece(9, 17, 6, 6, mirrored=False), 2) == 6).all()
+
+
+def test_hiding_takes_squares_and_every_patch_once() -> None:
+    order = hiding_order(6, 3, np.random.default_rng(0))
+    assert sorted(order) == list(range(36))
+    rows, columns = np.divmod(order[:9], 6)
+    assert len({(row // 3, column // 3) for row, column in zip(rows, columns, strict=True)}) == 1
+
+
+def test_other_light_keeps_grey_grey_and_the_order_of_what_is_brighter() -> None:
+    ramp = np.repeat(np.linspace(60, 120, 16).astype(np.uint8)[:, None, None], 3, axis=2)
+    lit = other_light(ramp, np.random.default_rng(3))
+    assert (lit == lit[..., :1]).all()
+    assert (np.diff(lit[:, 0, 0].astype(int)) >= 0).all()
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> ViewMaker:
+    """One image whose left half is black and has word 0, and whose right half is white and has word 1."""
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[:, 32:] = 255
+    Image.fromarray(pixels).save(tmp_path / "halves.png")
+    words = np.repeat(np.array([[0, 0, 0, 0, 1, 1, 1, 1]], np.int32), 8, axis=0)
+    maps = WordMaps((tmp_path / "halves.png",), (words,), 64, 8, 2)
+    config = PretrainConfig(architecture=SIZES, batch_size=6, seed=1, workers=2, words=2)
+    return ViewMaker(config, maps, 0, MEAN, STD)
+
+
+def test_words_stay_with_what_they_name_also_in_the_mirror(maker: ViewMaker) -> None:
+    views = maker.batch(0)
+    patches = views.images.mean(1).reshape(-1, 4, 8, 4, 8).mean((2, 4)).flatten(1)
+    for seen, words in zip(patches, views.words, strict=True):
+        assert 0 < words.sum() < 16
+        sure = (seen - seen.min() < 0.1) | (seen.max() - seen < 0.1)  # a patch on the border is neither
+        bright = seen > (seen.max() + seen.min()) / 2
+        assert (bright == words.bool())[sure].all()
+
+
+def test_steps_are_the_same_wherever_a_run_begins(maker: ViewMaker) -> None:
+    late = list(maker.batches(2, 4))
+    for ours, other in zip(list(maker.batches(0, 4))[2:], late, strict=True):
+        assert torch.equal(ours.images, other.images)
+        assert torch.equal(ours.words, other.words)
+        assert torch.equal(ours.order, other.order)
+    assert not torch.equal(late[0].images, late[1].images)
