@@ -7,7 +7,7 @@ CAMVID ?= ../shared/data/camvid
 # What was installed, from where: the stamp is out of date as soon as either changes.
 STATE := $(shell cat pyproject.toml constraints.txt Makefile 2>/dev/null | cksum | cut -d' ' -f1)-$(CURDIR)
 STAMP := $(VENV)/.stego-installed
-EXTRAS := crf-reference,dev
+EXTRAS := crf-reference,dimred,dev
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test quality check format embedded bench clean

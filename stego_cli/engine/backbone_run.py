@@ -144,7 +144,7 @@ def build_store(run: BackboneRun, kind: Kind, dtype: str, place: str, report: Re
             f"several processes cannot overwrite `{place}` together\n\nhint: remove it first, and leave --overwrite out"
         )
     store = FeatureStore.create(
-        place, wanted, report, overwrite=run.config.overwrite, shard_size=_shard_size(kind, len(run.dataset))
+        place, wanted, report, overwrite=run.config.overwrite, shard_size=shard_size(kind, len(run.dataset))
     )
     _forget_repaired(store, run.dataset)
     left = len(store.missing())
@@ -188,7 +188,7 @@ def _can_be_read(dataset: Dataset, image: int) -> bool:
     return True
 
 
-def _shard_size(kind: Kind, count: int) -> int | None:
+def shard_size(kind: Kind, count: int) -> int | None:
     """Return how many records make a shard: of the small pooled ones so many that a kill loses a sixty-fourth."""
     if kind == "maps":
         return None  # the store's own choice goes by bytes

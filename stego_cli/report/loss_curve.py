@@ -39,7 +39,9 @@ def draw_loss_curve(history: Sequence[Mapping[str, float]], path: Path, title: s
     names = list(dict.fromkeys(name for row in history for name in row if name != STEP))
     figure = Figure(figsize=(8, 6), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (label, belongs) in zip(figure.subplots(2, 1, sharex=True), _GROUPS, strict=True):
+    groups = [(label, belongs) for label, belongs in _GROUPS if any(map(belongs, names))]
+    panels = figure.subplots(max(len(groups), 1), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (label, belongs) in zip(panels, groups, strict=False):
         for name in filter(belongs, names):
             rows = [row for row in history if name in row]
             axes.plot([row[STEP] for row in rows], [_finite(row[name]) for row in rows], label=name)

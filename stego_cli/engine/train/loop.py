@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 LOG_EVERY = 20  # steps between rows of the history; the only ones that wait for the device
 Ending = Literal["done", "minutes", "stopped"]
+SHOWN = ("total", "self", "knn", "random", "cluster", "linear")  # terms in the live view
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def _log(job: Job, progress: Progress, report: Report) -> None:
     progress.history.append({"step": progress.step, **row})
     progress.window, progress.window_steps = {}, 0
     if isinstance(report, ShowsLosses):
-        report.losses(progress.step, {name: row[name] for name in ("total", "self", "knn", "random") if name in row})
+        report.losses(progress.step, {name: row[name] for name in SHOWN if name in row})
     for watcher in job.watchers:
         watcher.scalars(progress.step, row)
 

@@ -10,12 +10,12 @@ import torch
 
 from stego_cli.config.features import BackboneRunConfig, KnnConfig
 from stego_cli.engine.backbone_run import (
-    _shard_size as pooled_shard_size,
-)
-from stego_cli.engine.backbone_run import (
     extraction,
     fingerprint,
     store_place,
+)
+from stego_cli.engine.backbone_run import (
+    shard_size as pooled_shard_size,
 )
 from stego_cli.engine.extract import Sink, fill, rank_and_world
 from stego_cli.engine.knn import index_place

@@ -12,6 +12,7 @@ import torch
 from stego_cli.engine.backbone_run import fingerprint, store_place
 from stego_cli.engine.device import choose_device
 from stego_cli.engine.train.features import DTYPES
+from stego_cli.engine.train.fitting import for_probes_alone
 from stego_cli.engine.train.setup import make_plan
 from stego_cli.engine.train.start import target_of
 from stego_cli.engine.train.step import build_train_state, train_step
@@ -119,16 +120,17 @@ def _cached(plan: Plan) -> bool:
 
 def _timed_steps(plan: Plan, batch: int) -> tuple[float, int]:
     """Return the median seconds of a step, and how many numbers it trains."""
-    config, backbone, device = plan.config, plan.run.backbone, torch.device(plan.config.device)
+    config, device = plan.config, torch.device(plan.config.device)
+    channels, method = plan.run.backbone.channels, config.method
+    if not method.learns:  # probes alone are trained, on code that is computed once
+        channels, method = method.code_dim or channels, for_probes_alone(config).method
     classes = len(plan.space) if plan.run.dataset.is_labelled else None
-    state = build_train_state(
-        config.method, config.loss, config.optimiser, backbone.channels, plan.clusters, classes, config.seed
-    )
+    state = build_train_state(method, config.loss, config.optimiser, channels, plan.clusters, classes, config.seed)
     state.trainee.to(device)
     state.first_bad = state.first_bad.to(device)
-    draws = draw_step(plan_draws(config.loss, 0.0, batch, backbone.channels), config.seed, 0)
-    side = config.resolution // backbone.patch_size
-    features = torch.randn(batch, backbone.channels, side, side)
+    draws = draw_step(plan_draws(config.loss, 0.0, batch, channels), config.seed, 0)
+    side = config.resolution // plan.run.backbone.patch_size
+    features = torch.randn(batch, channels, side, side)
     square = (batch, config.resolution, config.resolution)
     optional = {
         "labels": torch.zeros(square, dtype=torch.uint8) if classes else None,
