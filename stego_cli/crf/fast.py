@@ -150,9 +150,7 @@ class Inference:
         flat, into = logits.reshape(-1, LANES), beliefs.reshape(-1, LANES)
         rows = even_parts(height, _PARTS * self.team.threads)
         self.team.map(lambda part: kernels.blocks_of(maps, down, across, flat, *part), rows)
-        limits = np.full((2, blocks * LANES), kernels.PADDING, np.float32)
-        limits[:, : len(maps)] = np.log(LEAST_PROBABILITY), 0.0
-        limits = limits.reshape(-1, LANES)
+        limits = _limits(len(maps))
         self.team.map(
             lambda part: kernels.log_softmax(flat, into, count, limits, field.sums, *part), self._parts(count)
         )
@@ -215,7 +213,7 @@ class Inference:
         rooms: list[NDArray[np.float32]] = []
         for _ in range(min(wanted, most)):
             try:
-                rooms.append(np.empty((rows, LANES), np.float32))
+                rooms.append(_room(rows))
             except MemoryError:
                 if not rooms:
                     raise
@@ -223,6 +221,18 @@ class Inference:
 
     def _parts(self, count: int) -> list[tuple[int, int]]:
         return even_parts(count, _PARTS * self.team.threads)
+
+
+def _room(rows: int) -> NDArray[np.float32]:
+    return np.empty((rows, LANES), np.float32)
+
+
+def _limits(classes: int) -> NDArray[np.float32]:
+    """Return the lowest, then the highest log-probability of each class, as `kernels.log_softmax` reads them."""
+    limits = np.full((2, -(-classes // LANES) * LANES), kernels.PADDING, np.float32)
+    limits[0, :classes] = np.log(LEAST_PROBABILITY)
+    limits[1, :classes] = 0.0
+    return limits.reshape(-1, LANES)
 
 
 def _nbytes(image: NDArray[np.uint8], stacks: Sequence[NDArray[np.floating]]) -> int:

@@ -62,7 +62,7 @@ def draw_variance(variance: Mapping[str, Mapping[str, Any]], dims: Sequence[int]
                 )
         most = max(most, len(together))
     dimension_axis(axes, [1, *(dim for dim in dims if dim <= most)])
-    axes.set_xlim(0.95, most * 1.3)
+    axes.set_xlim(0.95, most * 1.5)
     axes.set_ylim(0, 103)
     axes.set_xlabel("principal axes, the most telling first")
     axes.set_ylabel("variance explained together, %")

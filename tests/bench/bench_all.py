@@ -149,11 +149,7 @@ def stages(device: str) -> list[Stage]:
     """Return what is run: the accelerator's own stages too where there is one."""
     on = ("--device", device)
     known = [
-        Stage("crf", "bench_crf.py", ("--runs", "5"), read_rows),
         Stage("startup", "bench_predict.py", ("--only", "startup", "--runs", "3"), read_predict),
-        Stage("predict", "bench_predict.py", ("--only", "backbone,predict", "--runs", "2", *on), read_predict),
-        Stage("eval", "bench_eval.py", ("--runs", "1", "--images", "8", *on), read_eval, writes_json=False),
-        Stage("train", "bench_train.py", ("--runs", "2", "--steps", "200", *on), read_train, writes_json=False),
         Stage("losses", "bench_losses.py", ("--runs", "3", *on), read_losses, writes_json=False),
         Stage("neighbors", "bench_neighbors.py", ("--runs", "3", "--count", "10000"), read_neighbors),
         Stage("store", "bench_store.py", ("--runs", "2", "--count", "480"), read_store),
@@ -161,6 +157,10 @@ def stages(device: str) -> list[Stage]:
             "crop", "bench_crop.py", ("--rounds", "2", "--times", "1", "--large", "24", "--workers", "0", "4"),
             read_crop, writes_json=False,
         ),
+        Stage("train", "bench_train.py", ("--runs", "2", "--steps", "200", *on), read_train, writes_json=False),
+        Stage("crf", "bench_crf.py", ("--runs", "3"), read_rows),
+        Stage("eval", "bench_eval.py", ("--runs", "1", "--images", "8", *on), read_eval, writes_json=False),
+        Stage("predict", "bench_predict.py", ("--only", "backbone,predict", "--runs", "2", *on), read_predict),
     ]  # fmt: skip
     if device != "cpu":
         known.append(Stage("accelerator", "bench_gpu.py", on, read_rows))

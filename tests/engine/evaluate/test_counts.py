@@ -74,7 +74,7 @@ def test_backbone_and_crf_run_once_for_each_image(
             refined.append(len(stacks))
             return list(stacks)
 
-    monkeypatch.setattr(measure, "build_crf", lambda parameters: Counting())
+    monkeypatch.setattr(measure, "build_crf", lambda parameters, device: Counting())
     count_all(Pass(model, BOTH, 3, 8, also_crf=CrfParameters()), dataset, Silence())
     assert sum(seen) == 2 * len(dataset)  # each with its mirror
     assert refined == [2] * len(dataset)
