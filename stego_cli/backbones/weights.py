@@ -52,7 +52,8 @@ def load_backbone(config: BackboneConfig, weights: Path | None = None) -> Backbo
 
     Args:
         config: Which backbone.
-        weights: A weight file, or a model whose backbone is taken; by default the catalog's file under `STEGO_HOME`.
+        weights: A weight file, or a model whose backbone is taken; by default the file that `config` was read from, or
+            the catalog's file under `STEGO_HOME`.
             The filter bank takes the scales of its channels from the embedded model by default.
 
     Returns:
@@ -65,7 +66,7 @@ def load_backbone(config: BackboneConfig, weights: Path | None = None) -> Backbo
 
     backbone = build_backbone(config)
     if config.kind == "vit":
-        _fill(backbone, config.name, weights)
+        _fill(backbone, config.name, weights or config.file)
     else:
         _fill_filterbank(backbone, weights)
     return freeze(backbone)

@@ -277,10 +277,10 @@ Backbone = Annotated[
     str | None,
     typer.Option(
         "--backbone",
-        metavar="NAME",
+        metavar="NAME|FILE",
         autocompletion=complete_from(BACKBONE_NAMES),
-        help="The frozen network below the model: `filterbank` needs no weights; dino_vits8 and others do. "
-        "(default: filterbank)",
+        help="The frozen network below the model: `filterbank` needs no weights; dino_vits8 and others do; a file of "
+        "`stego pretrain` brings its own. (default: filterbank)",
         rich_help_panel=MODEL,
     ),
 ]
@@ -288,10 +288,11 @@ RunBackbone = Annotated[
     str | None,
     typer.Option(
         "--backbone",
-        metavar="NAME",
+        metavar="NAME|FILE",
         autocompletion=complete_from(BACKBONE_NAMES),
         help="The frozen network: dino_vits8 and others, any vision transformer of timm, or `filterbank`, which needs "
-        "no download. Its keys instead of its tokens: --set backbone.feature_type=keys. (default: dino_vits8_300ep)",
+        "no download, or a file of `stego pretrain`. Keys instead of tokens: --set backbone.feature_type=keys. "
+        "(default: dino_vits8_300ep)",
         rich_help_panel=MODEL,
     ),
 ]

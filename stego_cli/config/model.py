@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, FiniteFloat, NegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from stego_cli.config.backbone_file import SUFFIX, backbone_of
 from stego_cli.config.base import Block
 from stego_cli.config.words import FeatureType
 
@@ -40,6 +42,8 @@ class VitConfig(Block):
     )
     block: NegativeInt = Field(-1, description="Which block's output is used, counted from the end.")
     architecture: VitArchitecture | None = Field(None, description="Sizes; when absent, those of `name`.")
+    # Says where the weights are on this machine; models carry their own, so it is not saved in them.
+    file: Path | None = Field(None, exclude=True, description="Weight file that the rest was read from.")
 
 
 class FilterbankConfig(Block):
@@ -51,7 +55,9 @@ class FilterbankConfig(Block):
 
 
 def _by_name(value: Any) -> Any:
-    """Let `backbone: dino_vits8` stand for the whole block."""
+    """Let `backbone: dino_vits8`, or a file that says what it holds, stand for the whole block."""
+    if isinstance(value, str) and value.endswith(SUFFIX):
+        return backbone_of(Path(value).expanduser())
     if isinstance(value, str):
         return {"kind": "filterbank"} if value == "filterbank" else {"kind": "vit", "name": value}
     return value

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 from stego_cli.checkpoints.native import read_safetensors
-from stego_cli.config.backbone import BACKBONE_KEY
+from stego_cli.config.backbone_file import BACKBONE_KEY
 from stego_cli.engine.pretrain.words import WordMaps
 from stego_cli.errors import CheckpointError
 from stego_cli.files import atomic_write, printable

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stego_cli.config.backbone import BACKBONE_KEY, MODEL_KEY
+from stego_cli.config.backbone_file import BACKBONE_KEY, MODEL_KEY
 from stego_cli.config.features import FeaturesConfig
 from stego_cli.config.load import load_config
 from stego_cli.config.model import VitConfig
@@ -32,7 +32,8 @@ def test_a_file_says_how_its_network_is_built(tmp_path: Path, key: str) -> None:
     assert isinstance(config.backbone, VitConfig)
     assert config.backbone.architecture is not None
     assert config.backbone.architecture.patch_size == 16
-    assert config.weights == Path(name)
+    assert config.backbone.file == Path(name)
+    assert name not in config.model_dump_json()
 
 
 @pytest.mark.parametrize(
