@@ -157,7 +157,10 @@ def stages(device: str) -> list[Stage]:
             "crop", "bench_crop.py", ("--rounds", "2", "--times", "1", "--large", "24", "--workers", "0", "4"),
             read_crop, writes_json=False,
         ),
-        Stage("train", "bench_train.py", ("--runs", "1", "--batch", "8", "--steps", "100", *on), read_train, writes_json=False),
+        Stage(
+            "train", "bench_train.py", ("--runs", "1", "--batch", "8", "--steps", "100", *on), read_train,
+            writes_json=False,
+        ),
         Stage("crf", "bench_crf.py", ("--runs", "3"), read_rows),
         Stage("eval", "bench_eval.py", ("--runs", "1", "--images", "8", *on), read_eval, writes_json=False),
         Stage("predict", "bench_predict.py", ("--only", "backbone,predict", "--runs", "2", *on), read_predict),
