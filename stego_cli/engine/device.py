@@ -18,6 +18,9 @@ def choose_device(name: str = "auto") -> torch.device:
     Raises:
         DeviceError: If the device is not on this machine; names what is.
     """
+    # Said outright, PyTorch also tells its matrix library never to take fewer. Later, when threads are given cores of
+    # their own, it would be told in the middle of a run, and a training could differ in the last bit from there on.
+    torch.set_num_threads(torch.get_num_threads())
     present = devices_present()
     if name == "auto":
         return torch.device("cuda" if "cuda:0" in present else present[0])

@@ -148,6 +148,7 @@ def read_train(text: str, _content: dict[str, Any]) -> list[Row]:
 def stages(device: str) -> list[Stage]:
     """Return what is run: the accelerator's own stages too where there is one."""
     on = ("--device", device)
+    images = "4" if device == "cpu" else "64"
     known = [
         Stage("startup", "bench_predict.py", ("--only", "startup", "--runs", "3"), read_predict),
         Stage("losses", "bench_losses.py", ("--runs", "3", *on), read_losses, writes_json=False),
@@ -158,12 +159,15 @@ def stages(device: str) -> list[Stage]:
             read_crop, writes_json=False,
         ),
         Stage(
-            "train", "bench_train.py", ("--runs", "1", "--batch", "8", "--steps", "100", *on), read_train,
+            "train", "bench_train.py", ("--runs", "1", "--batch", "8", "--steps", "300", *on), read_train,
             writes_json=False,
         ),
         Stage("crf", "bench_crf.py", ("--runs", "3"), read_rows),
         Stage("eval", "bench_eval.py", ("--runs", "1", "--images", "8", *on), read_eval, writes_json=False),
-        Stage("predict", "bench_predict.py", ("--only", "backbone,predict", "--runs", "2", *on), read_predict),
+        Stage("backbone", "bench_predict.py", ("--only", "backbone", "--runs", "2", *on), read_predict),
+        Stage(
+            "predict", "bench_predict.py", ("--only", "predict", "--runs", "2", "--images", images, *on), read_predict,
+        ),
     ]  # fmt: skip
     if device != "cpu":
         known.append(Stage("accelerator", "bench_gpu.py", on, read_rows))

@@ -440,12 +440,15 @@ def test_a_network_that_cannot_be_compiled_is_an_error_in_words(
 
 
 @pytest.mark.parametrize("cores", [1, 2, 5])
-def test_neither_cores_nor_batches_change_a_mask(
-    folder: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
-) -> None:
+def test_neither_cores_nor_batches_change_a_mask(folder: Path, tiny_model: Path, tmp_path: Path, cores: int) -> None:
     one = Runner(tiny_model, tmp_path / "one")(folder, workers=0, batch_size=1, crf=True, probe="both")
-    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)  # what the cores are counted by
-    many = Runner(tiny_model, tmp_path / "many")(folder, workers=3, batch_size=4, crf=True, probe="both")
+    before = torch.get_num_threads()
+    torch.set_num_threads(cores)
+    try:
+        many = Runner(tiny_model, tmp_path / "many")(folder, workers=3, batch_size=4, crf=True, probe="both")
+        assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(before)
     assert [record["shares"] for record in one.content["images"]] == [
         record["shares"] for record in many.content["images"]
     ]
