@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ settings.load_profile("steady")
 # One thread each: the suite runs in parallel, and threads that fight over the cores make it twenty times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# A shell ignores Ctrl-C for what it starts in the background, and so would all programs that the tests start and stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parent.parent
 REQUIRED = os.environ.get("STEGO_REQUIRE_SHARED") == "1"

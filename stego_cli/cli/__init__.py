@@ -19,7 +19,7 @@ from stego_cli.cli.info import info_app
 from stego_cli.cli.knn import knn_app
 from stego_cli.cli.predict import predict_command
 from stego_cli.cli.pretrain import pretrain_command
-from stego_cli.cli.tidy import TidyCommand, TidyGroup
+from stego_cli.cli.tidy import TidyGroup, add_command
 from stego_cli.cli.train import train_command
 
 app = typer.Typer(
@@ -62,17 +62,17 @@ def stego(
     """
 
 
-app.command("predict", cls=TidyCommand)(friendly.friendly(predict_command))
-app.command("fit", cls=TidyCommand)(friendly.friendly(fit_command))
-app.command("eval", cls=TidyCommand)(friendly.friendly(eval_command))
+add_command(app, "predict", predict_command)
+add_command(app, "fit", fit_command)
+add_command(app, "eval", eval_command)
 app.add_typer(info_app)
-app.command("convert", cls=TidyCommand)(friendly.friendly(convert_command))
-app.command("crop", cls=TidyCommand)(friendly.friendly(crop_command))
-app.command("download", cls=TidyCommand)(friendly.friendly(download_command))
+add_command(app, "convert", convert_command)
+add_command(app, "crop", crop_command)
+add_command(app, "download", download_command)
 app.add_typer(features_app)
 app.add_typer(knn_app)
-app.command("train", cls=TidyCommand)(friendly.friendly(train_command))
-app.command("pretrain", cls=TidyCommand)(friendly.friendly(pretrain_command))
+add_command(app, "train", train_command)
+add_command(app, "pretrain", pretrain_command)
 app.add_typer(ablate_app)
 
 

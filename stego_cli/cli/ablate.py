@@ -1,4 +1,4 @@
-"""`stego ablate run` and `stego ablate plot`: how much of a result is the head, and how much the backbone."""
+"""`stego ablate run`: how much of a result is the head, and how much the backbone."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from stego_cli.cli import options as o
-from stego_cli.cli.friendly import SOME_SKIPPED, friendly, show_error
+from stego_cli.cli.ablate_plot import plot_command
+from stego_cli.cli.completion import complete_from
+from stego_cli.cli.declare import QUALITY, RESULTS, SPEED, TRAINING, choice, flag, image_size, number, output, value
+from stego_cli.cli.friendly import SOME_SKIPPED, show_error
+from stego_cli.cli.settings import settings, typed_options, with_options
+from stego_cli.cli.tables import table_lines
 from stego_cli.cli.terminal import duration, print_json, show, terminal_report
-from stego_cli.cli.tidy import TidyCommand, TidyGroup
-from stego_cli.config.words import BACKBONE_NAMES, DATASET_NAMES, Protocol
+from stego_cli.cli.tidy import add_command, group
+from stego_cli.config.words import BACKBONE_NAMES, DATASET_NAMES, METHOD_NAMES, Protocol
 from stego_cli.files import printable
 
 if TYPE_CHECKING:
@@ -19,16 +24,10 @@ if TYPE_CHECKING:
     from stego_cli.engine.ablate.plan import AblationPlan
     from stego_cli.engine.ablate.run import AblationResult
 
-METHOD_NAMES = ("dino", "pca", "rp", "hnne", "umap", "stego")  # as in the config, which is not loaded for --help
-TRAINING = "Training"
 GRID = "Grid"
 
-ablate_app = typer.Typer(
-    name="ablate",
-    cls=TidyGroup,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    help="Compare methods over dimensions of the code, datasets, backbones and seeds; draw the comparison.",
+ablate_app = group(
+    "ablate", "Compare methods over dimensions of the code, datasets, backbones and seeds; draw the comparison."
 )
 
 Configs = Annotated[
@@ -37,22 +36,22 @@ Configs = Annotated[
 ]
 Methods = Annotated[
     str | None,
-    typer.Option(
+    value(
         "--methods",
-        metavar="A,B,...",
-        autocompletion=o.complete_from(METHOD_NAMES),
-        help=f"Which of {', '.join(METHOD_NAMES)}. (default: dino,pca,rp,stego)",
-        rich_help_panel=GRID,
+        "A,B,...",
+        GRID,
+        f"Which of {', '.join(METHOD_NAMES)}. (default: dino,pca,rp,stego)",
+        METHOD_NAMES,
     ),
 ]
 Dims = Annotated[
     str | None,
-    typer.Option(
+    value(
         "--dims",
-        metavar="N,N,...",
-        help="Dimensions of the code; those above the backbone's channels are left out. (default: those of the study, "
+        "N,N,...",
+        GRID,
+        "Dimensions of the code; those above the backbone's channels are left out. (default: those of the study, "
         "3 to 768)",
-        rich_help_panel=GRID,
     ),
 ]
 Datasets = Annotated[
@@ -61,7 +60,7 @@ Datasets = Annotated[
         "--datasets",
         "--dataset",
         metavar="NAME|DIR,...",
-        autocompletion=o.complete_from(DATASET_NAMES),
+        autocompletion=complete_from(DATASET_NAMES),
         help="Known datasets, or folders with images in `imgs/train` and `imgs/val` and label maps in `labels/`. "
         "(default: cocostuff27)",
         rich_help_panel=GRID,
@@ -73,100 +72,57 @@ Backbones = Annotated[
         "--backbones",
         "--backbone",
         metavar="NAME,...",
-        autocompletion=o.complete_from(BACKBONE_NAMES),
+        autocompletion=complete_from(BACKBONE_NAMES),
         help="Frozen networks: dino_vitb8, dinov2_vits14 and others, any vision transformer of timm, or `filterbank`, "
         "which needs no download. (default: dino_vits8_300ep)",
         rich_help_panel=GRID,
     ),
 ]
-Seeds = Annotated[
-    int | None,
-    typer.Option(
-        "--seeds", metavar="N", help="Cells for every method and dimension. (default: 3)", rich_help_panel=GRID
-    ),
-]
-Seed = Annotated[
-    int | None, typer.Option("--seed", metavar="N", help="The first seed. (default: 0)", rich_help_panel=GRID)
-]
-Steps = Annotated[
-    int | None,
-    typer.Option("--steps", metavar="N", help="Updates in every cell. (default: 5000)", rich_help_panel=TRAINING),
-]
-TrainBatch = Annotated[
-    int | None,
-    typer.Option(
-        "--batch-size", metavar="N", help="Images of a training step. (default: 16)", rich_help_panel=TRAINING
-    ),
-]
+Seeds = Annotated[int | None, number("--seeds", GRID, "Cells for every method and dimension. (default: 3)")]
+Seed = Annotated[int | None, number("--seed", GRID, "The first seed. (default: 0)")]
+Steps = Annotated[int | None, number("--steps", TRAINING, "Updates in every cell. (default: 5000)")]
+TrainBatch = Annotated[int | None, number("--batch-size", TRAINING, "Images of a training step. (default: 16)")]
 Resolution = Annotated[
-    int | None,
-    typer.Option(
-        "--res",
-        "--resolution",
-        metavar="PIXELS",
-        help="Side of the square that the backbone sees in training. (default: 224)",
-        rich_help_panel=TRAINING,
-    ),
+    int | None, image_size(TRAINING, "Side of the square that the backbone sees in training. (default: 224)")
 ]
 ProtocolName = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--protocol",
-        metavar="|".join(get_args(Protocol)),
-        autocompletion=o.complete_from(get_args(Protocol)),
-        help="paper: resize, crop and average as published. native: antialiased, whole images, at their own size. "
+        get_args(Protocol),
+        QUALITY,
+        "paper: resize, crop and average as published. native: antialiased, whole images, at their own size. "
         "(default: paper)",
-        rich_help_panel=o.QUALITY,
     ),
 ]
 Crf = Annotated[
     bool | None,
-    typer.Option(
-        "--crf/--no-crf",
-        help="Measure with a dense CRF, too; most of the time goes there then. (default: no-crf)",
-        rich_help_panel=o.QUALITY,
+    flag(
+        "--crf/--no-crf", QUALITY, "Measure with a dense CRF, too; most of the time goes there then. (default: no-crf)"
     ),
 ]
-Devices = Annotated[
-    int | None,
-    typer.Option(
-        "--devices", metavar="N", help="GPUs, a cell on each at a time. (default: all)", rich_help_panel=o.SPEED
-    ),
-]
+Devices = Annotated[int | None, number("--devices", SPEED, "GPUs, a cell on each at a time. (default: all)")]
 Jobs = Annotated[
     int | None,
-    typer.Option(
+    number(
         "--jobs",
-        metavar="N",
-        help="Cells at a time on the CPU, each in a process of its own; 1 does without. (default: one per core)",
-        rich_help_panel=o.SPEED,
+        SPEED,
+        "Cells at a time on the CPU, each in a process of its own; 1 does without. (default: one per core)",
     ),
 ]
-Out = Annotated[
-    str | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="DIR",
-        help="Folder of the results. (default: a new one below runs/)",
-        rich_help_panel=o.RESULTS,
-    ),
-]
+Out = Annotated[str | None, output("DIR", "Folder of the results. (default: a new one below runs/)")]
 Resume = Annotated[
     bool | None,
-    typer.Option(
+    flag(
         "--resume",
-        help="Insist that there are results to go on with. A run goes on by itself when its command is given again, "
+        RESULTS,
+        "Insist that there are results to go on with. A run goes on by itself when its command is given again, "
         "also with a larger grid.",
-        rich_help_panel=o.RESULTS,
     ),
 ]
-KeepModels = Annotated[
-    bool | None,
-    typer.Option("--keep-models", help="Save the model of every cell, too.", rich_help_panel=o.RESULTS),
-]
+KeepModels = Annotated[bool | None, flag("--keep-models", RESULTS, "Save the model of every cell, too.")]
 RUN_OPTIONS: dict[str, Any] = {
-    **{name: option for name, option in o.DATASET_OPTIONS.items() if not name.startswith("dataset")},
+    **o.PART_OPTIONS,
     "label_space": o.LabelSpaceName,
     "classes": o.Classes,
     "mirror": o.Mirror,
@@ -178,7 +134,7 @@ RUN_OPTIONS: dict[str, Any] = {
 }
 
 
-@o.with_options(**RUN_OPTIONS)
+@with_options(**RUN_OPTIONS)
 def run_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     configs: Configs = None,
     methods: Methods = None,
@@ -211,7 +167,7 @@ def run_command(  # noqa: PLR0913, PLR0917 - one parameter per option
       stego ablate run --datasets camvid/ --backbones filterbank --methods dino,pca,stego --dims 3,12,48
       stego ablate run --config configs/ablate/table2.yaml
     """
-    typed = o.typed_options(locals())
+    typed = typed_options(locals())
     nested = {"steps": steps, "batch_size": batch_size, "resolution": resolution}
     changes = [f"train.{name}={value}" for name, value in nested.items() if value is not None]
     typed = {name: value for name, value in typed.items() if name not in nested}
@@ -220,7 +176,7 @@ def run_command(  # noqa: PLR0913, PLR0917 - one parameter per option
 
     files = [*([typed["config"]] if typed["config"] else []), *(configs or ())] or [None]
     # All are read before the first is begun, so that a mistake in the last one does not come after hours.
-    read = [o.settings(AblateConfig, {**typed, "config": file}) for file in files]
+    read = [settings(AblateConfig, {**typed, "config": file}) for file in files]
     trouble = run_grids(read, dry_run=shared["dry_run"], json=shared["json"], quiet=shared["quiet"])
     if trouble:
         raise typer.Exit(SOME_SKIPPED)
@@ -300,8 +256,7 @@ def plan_lines(plan: "AblationPlan") -> "Iterable[str]":
     for row in plan.rows:
         done_now = str(int(key_of(row) not in left))
         rows.append((printable(row.dataset), "", f"{row.method} (finished)", printable(row.model), "", "1", done_now))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    yield from ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    yield from table_lines(rows, words=len(rows[0]))
     yield from notes
     slow = f", and what {' and '.join(plan.slow)} take to embed" if plan.slow else ""
     rows_apart = ", finished models apart" if plan.rows else ""
@@ -317,68 +272,15 @@ def show_result(result: "AblationResult") -> None:
     from stego_cli.report.ablation_tables import summary_rows
 
     points = points_of(result.lines)
-    rows = summary_rows(points) if points else []
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    for row in rows:
-        cells = (
-            cell.ljust(width) if column < 4 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        show("  ".join(cells).rstrip())
+    for line in table_lines(summary_rows(points) if points else (), words=4):
+        show(line)
     done = f"{result.done} cells in {duration(result.seconds)}" if result.done else "all cells were done"
     show(f"{done}; results: {printable(result.folder / 'results.jsonl')}")
-    for line in result.failed:
-        show(f"failed: {line['key']}: {line['error']}")
+    for failed in result.failed:
+        show(f"failed: {failed['key']}: {failed['error']}")
     if len(result.failed) < len(result.lines):
         show(f"next: stego ablate plot {printable(result.folder)}")
 
 
-Folders = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of results, which are drawn together.")]
-PlotOut = Annotated[
-    str | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="DIR",
-        help="Folder of the figures. (default: `figures` in the first folder of results)",
-        rich_help_panel=o.RESULTS,
-    ),
-]
-PlotDim = Annotated[
-    int | None,
-    typer.Option(
-        "--dim",
-        metavar="N",
-        help="Dimension at which classes are compared. (default: the one that all methods have which is nearest to the "
-        "published)",
-        rich_help_panel=o.RESULTS,
-    ),
-]
-
-
-@o.with_options(json=o.Json, quiet=o.Quiet)
-def plot_command(folders: Folders, out: PlotOut = None, dim: PlotDim = None, **shared: Any) -> None:
-    """Draw what `stego ablate run` found: figures as PNG and PDF, and tables.
-
-    Explained variance and scores over dimensions with the published curves
-    where there are some, classes one by one, and all numbers with their
-    spread over seeds as CSV and Markdown.
-
-    [bold]Examples[/bold]
-
-      stego ablate plot runs/ablate-camvid
-      stego ablate plot runs/ablate-* --out figures
-    """
-    from stego_cli.report.ablation import plot_results  # matplotlib loads when it draws
-
-    with terminal_report(quiet=shared["quiet"]) as report:
-        written = plot_results(folders, Path(out) if out else None, dim, report)
-    if shared["json"]:
-        print_json({"written": [printable(path) for path in written]})
-        return
-    for path in written:
-        show(printable(path))
-
-
-ablate_app.command("run", cls=TidyCommand)(friendly(run_command))
-ablate_app.command("plot", cls=TidyCommand)(friendly(plot_command))
+add_command(ablate_app, "run", run_command)
+add_command(ablate_app, "plot", plot_command)

@@ -1,12 +1,15 @@
 """`stego crop`: five crops of every image of a dataset, which training looks at instead of whole images."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stego_cli.cli import options as o
-from stego_cli.cli.friendly import SOME_SKIPPED
-from stego_cli.cli.terminal import duration, print_json, show, size_in_words, terminal_report
+from stego_cli.cli.declare import DATA, RESULTS, SPEED, choice, flag, number, output, value
+from stego_cli.cli.friendly import conclude
+from stego_cli.cli.settings import settings, typed_options, with_options
+from stego_cli.cli.terminal import duration, show, size_in_words, terminal_report
 from stego_cli.errors import ConfigError
 from stego_cli.files import printable
 
@@ -16,17 +19,9 @@ if TYPE_CHECKING:
 
 RULES = ("python38", "python37")
 
-Five = Annotated[
-    bool,
-    typer.Option("--five", help="The four corners and the centre. (this is the default)", rich_help_panel=o.DATA),
-]
+Five = Annotated[bool, flag("--five", DATA, "The four corners and the centre. (this is the default)")]
 Random = Annotated[
-    bool,
-    typer.Option(
-        "--random",
-        help="Five places that follow from the image's number, the same in every run.",
-        rich_help_panel=o.DATA,
-    ),
+    bool, flag("--random", DATA, "Five places that follow from the image's number, the same in every run.")
 ]
 Ratio = Annotated[
     float | None,
@@ -35,56 +30,34 @@ Ratio = Annotated[
         "--crop-ratio",
         metavar="FRACTION",
         help="Side of a crop as a fraction of the image's side. (default: 0.5)",
-        rich_help_panel=o.DATA,
+        rich_help_panel=DATA,
     ),
 ]
 Splits = Annotated[
     list[str] | None,
-    typer.Option(
+    value(
         "--split",
-        metavar="NAME",
-        help="Which split; may be given several times. (default: train and val, where there are any)",
-        rich_help_panel=o.DATA,
+        "NAME",
+        DATA,
+        "Which split; may be given several times. (default: train and val, where there are any)",
     ),
 ]
 HashRule = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--hash-rule",
-        metavar="|".join(RULES),
-        autocompletion=o.complete_from(RULES),
-        help="Where random crops lie: as the reference cuts them on Python 3.8 and later, or on older ones. "
+        RULES,
+        DATA,
+        "Where random crops lie: as the reference cuts them on Python 3.8 and later, or on older ones. "
         "(default: python38)",
-        rich_help_panel=o.DATA,
     ),
 ]
-Quality = Annotated[
-    int | None,
-    typer.Option(
-        "--quality",
-        metavar="N",
-        help="JPEG quality, 1 to 100. (default: 75, as the reference)",
-        rich_help_panel=o.RESULTS,
-    ),
-]
+Quality = Annotated[int | None, number("--quality", RESULTS, "JPEG quality, 1 to 100. (default: 75, as the reference)")]
 Out = Annotated[
-    str | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="DIR",
-        help="Folder for the crops. (default: where other commands look for them with --crop)",
-        rich_help_panel=o.RESULTS,
-    ),
+    str | None, output("DIR", "Folder for the crops. (default: where other commands look for them with --crop)")
 ]
 Workers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        metavar="N",
-        help="Processes that cut; 0 does without. (default: one per core)",
-        rich_help_panel=o.SPEED,
-    ),
+    int | None, number("--workers", SPEED, "Processes that cut; 0 does without. (default: one per core)")
 ]
 SHARED = {
     "dataset": o.Dataset,
@@ -96,7 +69,7 @@ SHARED = {
 }
 
 
-@o.with_options(**SHARED)
+@with_options(**SHARED)
 def crop_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     five: Five = False,
     random: Random = False,
@@ -120,22 +93,16 @@ def crop_command(  # noqa: PLR0913, PLR0917 - one parameter per option
       stego crop my_images/ --five
       stego crop cityscapes --random --ratio 0.7 --split train --dry-run
     """
-    typed = {**o.typed_options(locals()), "crop": kind_of(five=five, random=random), "splits": splits or None}
+    typed = {**typed_options(locals()), "crop": kind_of(five=five, random=random), "splits": splits or None}
     from stego_cli.config.crops import CropsConfig
 
-    read = o.settings(CropsConfig, typed)
+    read = settings(CropsConfig, typed)
     from stego_cli.engine.crop.run import estimate_crops, make_crops
 
     with terminal_report(quiet=shared["quiet"]) as report:
         result = estimate_crops(read) if dry_run else make_crops(read, report)
-    if shared["json"]:
-        print_json(result.to_json())
-    elif dry_run:
-        show_estimate(result)
-    else:
-        show_result(result, read)
-    if any(result.skipped.values()):
-        raise typer.Exit(SOME_SKIPPED)
+    shower = show_estimate if dry_run else partial(show_result, config=read)
+    conclude(result, shower, as_json=shared["json"], incomplete=any(result.skipped.values()))
 
 
 def kind_of(*, five: bool, random: bool) -> str | None:

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stego_cli.cli import options as o
+from stego_cli.cli.completion import complete_from
+from stego_cli.cli.declare import RESULTS, SPEED, number, value
 from stego_cli.cli.friendly import SOME_SKIPPED
+from stego_cli.cli.settings import settings
+from stego_cli.cli.tables import table_lines
 from stego_cli.cli.terminal import print_json, show, size_in_words, terminal_report
 from stego_cli.errors import StegoError
 
@@ -31,7 +35,7 @@ What = Annotated[
     str,
     typer.Argument(
         metavar="|".join((*KINDS, LIST)),
-        autocompletion=o.complete_from((*KINDS, LIST)),
+        autocompletion=complete_from((*KINDS, LIST)),
         help="What to fetch; list shows what there is. (default: list)",
         show_default=False,
     ),
@@ -44,22 +48,9 @@ Names = Annotated[
 ]
 Directory = Annotated[
     Path | None,
-    typer.Option(
-        "--dir",
-        metavar="DIR",
-        help="Folder for the files. (default: below STEGO_HOME, where other commands look)",
-        rich_help_panel=o.RESULTS,
-    ),
+    value("--dir", "DIR", RESULTS, "Folder for the files. (default: below STEGO_HOME, where other commands look)"),
 ]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs",
-        metavar="N",
-        help="Files that are fetched at the same time. (default: 4)",
-        rich_help_panel=o.SPEED,
-    ),
-]
+Jobs = Annotated[int | None, number("--jobs", SPEED, "Files that are fetched at the same time. (default: 4)")]
 
 
 def download_command(  # noqa: PLR0913, PLR0917 - one parameter per option
@@ -88,7 +79,7 @@ def download_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     typed = dict(locals())
     from stego_cli.config.download import DownloadConfig
 
-    read = o.settings(DownloadConfig, typed)
+    read = settings(DownloadConfig, typed)
     from stego_cli.catalog.download import download
     from stego_cli.catalog.fetch import Policy
     from stego_cli.catalog.wanted import choose
@@ -146,9 +137,8 @@ def show_table(entries: "Sequence[Wanted]", files: "Sequence[Wanted]") -> None:
         here = all(file.present for file in files if (file.kind, file.name) == (item.kind, item.name))
         shown = "yes" if here else "by hand" if item.entry.manual else "no"
         rows.append((item.name, item.kind, size_in_words(item.entry.bytes_about), shown, item.entry.licence))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        show("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]))
+    for line in table_lines(rows, words=len(rows[0])):
+        show(line)
 
 
 def show_outcomes(outcomes: "Sequence[Outcome]", *, as_json: bool, elsewhere: bool) -> None:

@@ -5,9 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from stego_cli.cli import options as o
-from stego_cli.cli.friendly import SOME_SKIPPED
-from stego_cli.cli.terminal import duration, print_json, show, terminal_report
-from stego_cli.config.words import DATASET_NAMES, ProbeChoice, Protocol
+from stego_cli.cli.completion import complete_model
+from stego_cli.cli.declare import DATA, QUALITY, RESULTS, choice, flag, image_size, number, output, value
+from stego_cli.cli.friendly import conclude
+from stego_cli.cli.settings import settings, typed_options, with_options
+from stego_cli.cli.tables import table_lines
+from stego_cli.cli.terminal import duration, show, terminal_report
+from stego_cli.config.words import DATASET_NAMES, ExtraChoice, ProbeChoice, Protocol
 from stego_cli.files import printable
 
 if TYPE_CHECKING:
@@ -19,132 +23,101 @@ Checkpoints = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="CHECKPOINT",
-        autocompletion=o.complete_model,
+        autocompletion=complete_model,
         help="Model files (ours or released .ckpt), `embedded`, or names of published models. (default: the best one "
         "present: the last one made here, else a published one, else embedded)",
     ),
 ]
 Dataset = Annotated[
     str | None,
-    typer.Option(
+    value(
         "--dataset",
-        metavar="NAME|DIR",
-        autocompletion=o.complete_from(DATASET_NAMES),
-        help=f"A known dataset ({', '.join(DATASET_NAMES)}) or a folder with images in `imgs/val` and label maps of "
+        "NAME|DIR",
+        DATA,
+        f"A known dataset ({', '.join(DATASET_NAMES)}) or a folder with images in `imgs/val` and label maps of "
         "the same names in `labels/val`. (default: cocostuff27)",
-        rich_help_panel=o.DATA,
+        DATASET_NAMES,
     ),
 ]
 Splits = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--split",
-        metavar="NAME",
-        help="Which split; may be given several times. (default: val)",
-        rich_help_panel=o.DATA,
-    ),
+    list[str] | None, value("--split", "NAME", DATA, "Which split; may be given several times. (default: val)")
 ]
 Classes = Annotated[
     int | None,
-    typer.Option(
-        "--classes",
-        metavar="N",
-        help="How many classes label maps without a label space have. (default: found out)",
-        rich_help_panel=o.DATA,
-    ),
+    number("--classes", DATA, "How many classes label maps without a label space have. (default: found out)"),
 ]
 ProtocolName = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--protocol",
-        metavar="|".join(get_args(Protocol)),
-        autocompletion=o.complete_from(get_args(Protocol)),
-        help="paper: resize, crop and average exactly as published. native: the whole image at its own size, as "
+        get_args(Protocol),
+        QUALITY,
+        "paper: resize, crop and average exactly as published. native: the whole image at its own size, as "
         "`stego predict` does. (default: paper)",
-        rich_help_panel=o.QUALITY,
     ),
 ]
 Probe = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--probe",
-        metavar="|".join(get_args(ProbeChoice)),
-        autocompletion=o.complete_from(get_args(ProbeChoice)),
-        help="Measure the groups that were formed without labels, the classifier that was shown labels, or both. "
+        get_args(ProbeChoice),
+        QUALITY,
+        "Measure the groups that were formed without labels, the classifier that was shown labels, or both. "
         "(default: both)",
-        rich_help_panel=o.QUALITY,
     ),
 ]
 Crf = Annotated[
-    bool | None,
-    typer.Option(
-        "--crf/--no-crf",
-        help="Measure with a dense CRF, too, in the same pass. (default: no-crf)",
-        rich_help_panel=o.QUALITY,
-    ),
+    bool | None, flag("--crf/--no-crf", QUALITY, "Measure with a dense CRF, too, in the same pass. (default: no-crf)")
 ]
 Extra = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--extra",
-        metavar="reference|errors",
-        autocompletion=o.complete_from(("reference", "errors")),
-        help="Pixels in clusters beyond the number of classes: reference drops them, as the published code does, which "
+        get_args(ExtraChoice),
+        QUALITY,
+        "Pixels in clusters beyond the number of classes: reference drops them, as the published code does, which "
         "flatters; errors counts those that are left over. (default: reference under protocol paper for a model of as "
         "many classes as the dataset has, else errors)",
-        rich_help_panel=o.QUALITY,
     ),
 ]
 Overcluster = Annotated[
     bool | None,
-    typer.Option(
+    flag(
         "--overcluster",
-        help="Also give every cluster the class that it overlaps best. Uses labels; not comparable with the rest.",
-        rich_help_panel=o.QUALITY,
+        QUALITY,
+        "Also give every cluster the class that it overlaps best. Uses labels; not comparable with the rest.",
     ),
 ]
 Resolution = Annotated[
     int | None,
-    typer.Option(
-        "--res",
-        "--resolution",
-        metavar="PIXELS",
-        help="Shorter side of the image as the network sees it. (default: 320 under paper, else the model's own)",
-        rich_help_panel=o.QUALITY,
+    image_size(
+        QUALITY, "Shorter side of the image as the network sees it. (default: 320 under paper, else the model's own)"
     ),
 ]
 ReportFolder = Annotated[
     str | None,
-    typer.Option(
+    value(
         "--report",
-        metavar="DIR",
-        help="Write a page with all scores, confusions and examples, and scores.json; what is finished there is not "
+        "DIR",
+        RESULTS,
+        "Write a page with all scores, confusions and examples, and scores.json; what is finished there is not "
         "measured again.",
-        rich_help_panel=o.RESULTS,
     ),
 ]
 SaveNames = Annotated[
     bool | None,
-    typer.Option(
+    flag(
         "--save-names",
-        help="Write the class of each cluster, found here, into a copy of the model, so that `stego predict` shows "
-        "names.",
-        rich_help_panel=o.RESULTS,
+        RESULTS,
+        "Write the class of each cluster, found here, into a copy of the model, so that `stego predict` shows names.",
     ),
 ]
 Out = Annotated[
-    str | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="FILE",
-        help="The copy that --save-names writes. (default: the model itself, with --overwrite)",
-        rich_help_panel=o.RESULTS,
-    ),
+    str | None, output("FILE", "The copy that --save-names writes. (default: the model itself, with --overwrite)")
 ]
 OPTIONS: dict[str, Any] = {
     "dataset_option": Dataset,
-    **{name: option for name, option in o.DATASET_OPTIONS.items() if not name.startswith("dataset")},
+    **o.PART_OPTIONS,
     "label_space": o.LabelSpaceName,
     "mirror": o.Mirror,
     "device": o.Device,
@@ -156,7 +129,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-@o.with_options(**OPTIONS)
+@with_options(**OPTIONS)
 def eval_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     checkpoints: Checkpoints = None,
     splits: Splits = None,
@@ -183,23 +156,18 @@ def eval_command(  # noqa: PLR0913, PLR0917 - one parameter per option
       stego eval a.safetensors cocostuff27_vit_base_5 --crf --report scores
       stego eval mine.safetensors --dataset my/ --save-names --out named.safetensors
     """
-    typed = o.typed_options(locals())
+    typed = typed_options(locals())
     typed = {**typed, "checkpoints": checkpoints or None, "splits": splits or None, "report": report_folder}
     from stego_cli.config.evaluate import EvalConfig
 
-    read = o.settings(EvalConfig, typed)
+    read = settings(EvalConfig, typed)
     from stego_cli.engine.evaluate.run import evaluate_models  # torch loads here, so that --help stays quick
 
     with terminal_report(quiet=shared["quiet"]) as report:
         result = evaluate_models(read, report, dry_run=shared["dry_run"])
     if not result.is_first:  # the first of several processes speaks for all
         return
-    if shared["json"]:
-        print_json(result.to_json())
-    else:
-        show_result(result)
-    if result.skipped:
-        raise typer.Exit(SOME_SKIPPED)
+    conclude(result, show_result, as_json=shared["json"], incomplete=result.skipped)
 
 
 def show_result(result: "EvalResult") -> None:
@@ -209,12 +177,12 @@ def show_result(result: "EvalResult") -> None:
             show(line)
         return
     entries = result.entries
-    for line in _table(("", "", "mIoU %", "accuracy %"), _summary(entries)):
+    for line in table_lines([("", "", "mIoU %", "accuracy %"), *_summary(entries)], words=2):
         show(line)
     if len(entries) == 1:
         heads = [head for head in _titles() if entries[0].get(head) and not head.endswith("many_to_one")]
         titles = ("IoU %", *(_titles()[head] for head in heads))
-        for line in ("", *_table(titles, _classes(entries[0], heads))):
+        for line in ("", *table_lines([titles, *_classes(entries[0], heads)], words=1)):
             show(line)
     for line in dict.fromkeys(line for entry in entries for line in entry["skipped"]):
         show(f"skipped: {line}")
@@ -253,26 +221,3 @@ def _titles() -> "Mapping[str, str]":
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _table(titles: "Sequence[str]", rows: "Iterator[tuple[str, ...]]") -> list[str]:
-    """Return lines in columns: words to the left, numbers to the right; a row of one cell stands by itself."""
-    lines = [tuple(titles), *rows]
-    whole = [row for row in lines if len(row) == len(titles)]
-    first = 2 if not titles[0] else 1  # columns of words
-    widths = [max(len(row[column].partition("  (")[0]) for row in whole) for column in range(len(titles))]
-    return [
-        row[0]
-        if len(row) == 1
-        else "  ".join(
-            cell.ljust(widths[column]) if column < first else _right(cell, widths[column])
-            for column, cell in enumerate(row)
-        ).rstrip()
-        for row in lines
-    ]
-
-
-def _right(cell: str, width: int) -> str:
-    """Align a number to the right, whatever remark follows it."""
-    number, gap, remark = cell.partition("  (")
-    return number.rjust(width) + gap + remark

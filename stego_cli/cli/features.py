@@ -2,54 +2,37 @@
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from stego_cli.cli import options as o
-from stego_cli.cli.friendly import SOME_SKIPPED, friendly
-from stego_cli.cli.terminal import duration, print_json, show, size_in_words, terminal_report
-from stego_cli.cli.tidy import TidyCommand, TidyGroup
+from stego_cli.cli.declare import RESULTS, output, value
+from stego_cli.cli.friendly import conclude
+from stego_cli.cli.settings import settings, typed_options, with_options
+from stego_cli.cli.terminal import duration, show, size_in_words, terminal_report
+from stego_cli.cli.tidy import add_command, group
 from stego_cli.files import printable
 
 if TYPE_CHECKING:
     from stego_cli.engine.features import BuiltFeatures
 
-features_app = typer.Typer(
-    name="features",
-    cls=TidyGroup,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    help="Keep what a frozen backbone sees of a dataset, so that training need not compute it again.",
+features_app = group(
+    "features", "Keep what a frozen backbone sees of a dataset, so that training need not compute it again."
 )
 
 Dtype = Annotated[
     str | None,
-    typer.Option(
-        "--dtype",
-        metavar="fp16|fp32",
-        help="Numbers in the cache; fp16 takes half the space. (default: fp16)",
-        rich_help_panel=o.RESULTS,
-    ),
+    value("--dtype", "fp16|fp32", RESULTS, "Numbers in the cache; fp16 takes half the space. (default: fp16)"),
 ]
 Out = Annotated[
     str | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="DIR|URL",
-        help="Folder, or an address that fsspec knows such as s3://bucket/features. (default: a folder of its own "
+    output(
+        "DIR|URL",
+        "Folder, or an address that fsspec knows such as s3://bucket/features. (default: a folder of its own "
         "below STEGO_HOME/features)",
-        rich_help_panel=o.RESULTS,
     ),
 ]
 
 
-@o.with_options(**o.DATASET_OPTIONS, **o.VIEW_OPTIONS, **o.COMPUTE_OPTIONS, **o.RUN_OPTIONS)
-def build_command(
-    dtype: Dtype = None,
-    out: Out = None,
-    dry_run: o.DryRun = False,
-    **shared: Any,
-) -> None:
+@with_options(**o.DATASET_OPTIONS, **o.VIEW_OPTIONS, **o.COMPUTE_OPTIONS, **o.RUN_OPTIONS)
+def build_command(dtype: Dtype = None, out: Out = None, dry_run: o.DryRun = False, **shared: Any) -> None:
     """Write the feature maps of every image of a split into a cache that training reads at random.
 
     It says how large the cache becomes before it starts. Stopped, it
@@ -61,20 +44,15 @@ def build_command(
       stego features build my_images/ --backbone dino_vits8
       stego features build cocostuff27 --crop five --dry-run
     """
-    typed = o.typed_options(locals())
+    typed = typed_options(locals())
     from stego_cli.config.features import FeaturesConfig
 
-    read = o.settings(FeaturesConfig, typed)
+    read = settings(FeaturesConfig, typed)
     from stego_cli.engine.features import build_features, plan_features  # torch loads here
 
     with terminal_report(quiet=shared["quiet"]) as report:
         result = plan_features(read, report) if dry_run else build_features(read, report)
-    if shared["json"]:
-        print_json(result.to_json())
-    else:
-        show_result(result)
-    if result.skipped:
-        raise typer.Exit(SOME_SKIPPED)
+    conclude(result, show_result, as_json=shared["json"], incomplete=result.skipped)
 
 
 def show_result(result: "BuiltFeatures") -> None:
@@ -90,4 +68,4 @@ def show_result(result: "BuiltFeatures") -> None:
         show(f"skipped: {printable(name)}")
 
 
-features_app.command("build", cls=TidyCommand)(friendly(build_command))
+add_command(features_app, "build", build_command)

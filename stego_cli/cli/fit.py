@@ -2,33 +2,22 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from stego_cli.cli import options as o
-from stego_cli.cli.friendly import SOME_SKIPPED
-from stego_cli.cli.terminal import print_json, show, show_shares, terminal_report
+from stego_cli.cli.declare import MODEL, number, output
+from stego_cli.cli.friendly import conclude
+from stego_cli.cli.settings import settings
+from stego_cli.cli.terminal import show, show_shares, terminal_report
 
 if TYPE_CHECKING:
     from stego_cli.engine.fit_model import FittedModel
 
 Out = Annotated[
     str | None,  # not a Path, of which an empty one is the current folder
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="FILE",
-        help="The model file to write. (default: a new one below runs/)",
-        rich_help_panel=o.RESULTS,
-    ),
+    output("FILE", "The model file to write. (default: a new one below runs/)"),
 ]
 Restarts = Annotated[
     int | None,
-    typer.Option(
-        "--restarts",
-        metavar="N",
-        help="Times the clustering starts anew; the tightest result is kept. (default: 5)",
-        rich_help_panel=o.MODEL,
-    ),
+    number("--restarts", MODEL, "Times the clustering starts anew; the tightest result is kept. (default: 5)"),
 ]
 
 
@@ -70,17 +59,12 @@ def fit_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     typed = dict(locals())
     from stego_cli.config.fit import FitConfig
 
-    read = o.settings(FitConfig, typed)
+    read = settings(FitConfig, typed)
     from stego_cli.engine.fit_model import fit_model  # torch loads here, so that --help stays quick
 
     with terminal_report(quiet=quiet) as report:
         result = fit_model(read, report)
-    if json:
-        print_json(result.to_json())
-    else:
-        show_result(result)
-    if result.skipped:
-        raise typer.Exit(SOME_SKIPPED)
+    conclude(result, show_result, as_json=json, incomplete=result.skipped)
 
 
 def show_result(result: "FittedModel") -> None:

@@ -1,18 +1,28 @@
-"""How a command ends when something goes wrong: one message and an exit code, or the traceback of our bug."""
+"""How a command ends: with its result, or with one message; the exit code says which. Our bugs keep their traceback."""
 
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import typer
 
-from stego_cli.cli.terminal import ReaderLeftError, colours_wanted, plain
+from stego_cli.cli.terminal import ReaderLeftError, colours_wanted, plain, print_json
 from stego_cli.errors import StegoError
 
 P = ParamSpec("P")
+
+
+class Printable(Protocol):
+    """The result of a command."""
+
+    def to_json(self) -> Any:
+        """Return what `--json` prints."""
+
+
+R = TypeVar("R", bound=Printable)
 
 SOME_SKIPPED = 1
 USER_CAN_FIX = 2
@@ -38,6 +48,26 @@ def friendly(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(NO_READER) from error
 
     return run
+
+
+def conclude(result: R, show_result: Callable[[R], None], *, as_json: bool, incomplete: object = None) -> None:
+    """Print what a command made, and end with 1 if something is left out.
+
+    Args:
+        result: What it made.
+        show_result: Prints it for people.
+        as_json: Print it for machines instead.
+        incomplete: What was left out; the command ends with 0 if this is nothing.
+
+    Raises:
+        Exit: With the code, if something is left out.
+    """
+    if as_json:
+        print_json(result.to_json())
+    else:
+        show_result(result)
+    if incomplete:
+        raise typer.Exit(SOME_SKIPPED)
 
 
 def show_error(message: str) -> None:

@@ -9,7 +9,7 @@ from stego_cli.cli import options as o
 from stego_cli.cli.friendly import USER_CAN_FIX, friendly
 from stego_cli.cli.info_dataset import info_dataset_command
 from stego_cli.cli.terminal import print_json, show, show_facts
-from stego_cli.cli.tidy import TidyCommand, TidyGroup
+from stego_cli.cli.tidy import TidyGroup, add_command
 from stego_cli.config.words import BACKBONE_NAMES
 from stego_cli.files import printable
 
@@ -54,7 +54,7 @@ class FilesOrCommand(TidyGroup):
 
 
 info_app = typer.Typer(name="info", cls=FilesOrCommand, rich_markup_mode="rich", subcommand_metavar="")
-info_app.command("dataset", cls=TidyCommand)(friendly(info_dataset_command))
+add_command(info_app, "dataset", info_dataset_command)
 
 
 @info_app.callback(invoke_without_command=True)

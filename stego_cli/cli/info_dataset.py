@@ -3,11 +3,11 @@
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from stego_cli.cli import options as o
-from stego_cli.cli.friendly import SOME_SKIPPED
-from stego_cli.cli.terminal import print_json, show, show_facts, terminal_report
+from stego_cli.cli.declare import DATA, flag, number
+from stego_cli.cli.friendly import conclude
+from stego_cli.cli.settings import settings, typed_options, with_options
+from stego_cli.cli.terminal import show, show_facts, terminal_report
 from stego_cli.files import printable
 
 if TYPE_CHECKING:
@@ -23,25 +23,24 @@ MOST_ROWS = 60  # classes in the table
 
 Full = Annotated[
     bool | None,  # not typed: a file may say it
-    typer.Option(
+    flag(
         "--full",
-        help="Decode every image and label map, and look for images that are there twice; else a quick look: headers, "
+        DATA,
+        "Decode every image and label map, and look for images that are there twice; else a quick look: headers, "
         "and a sample of the label maps. (default: a quick look)",
-        rich_help_panel=o.DATA,
     ),
 ]
 Classes = Annotated[
     int | None,
-    typer.Option(
+    number(
         "--classes",
-        metavar="N",
-        help="How many classes count: the ids 0 to N-1. (default: those of the label space, else all there are)",
-        rich_help_panel=o.DATA,
+        DATA,
+        "How many classes count: the ids 0 to N-1. (default: those of the label space, else all there are)",
     ),
 ]
 
 
-@o.with_options(
+@with_options(
     **o.DATASET_OPTIONS,
     split=o.Splits,
     label_space=o.LabelSpaceName,
@@ -64,20 +63,15 @@ def info_dataset_command(**shared: Any) -> None:
       stego info dataset my_images/
       stego info dataset cocostuff27 --split val --full
     """
-    typed = o.typed_options(locals())
+    typed = typed_options(locals())
     from stego_cli.config.inspect import InspectConfig
 
-    read = o.settings(InspectConfig, typed)
+    read = settings(InspectConfig, typed)
     from stego_cli.engine.inspect_dataset import inspect_dataset
 
     with terminal_report(quiet=shared["quiet"]) as report:
         result = inspect_dataset(read, report)
-    if shared["json"]:
-        print_json(result.to_json())
-    else:
-        show_inspection(result)
-    if result.problems:
-        raise typer.Exit(SOME_SKIPPED)
+    conclude(result, show_inspection, as_json=shared["json"], incomplete=result.problems)
 
 
 def show_inspection(result: "Inspection") -> None:
@@ -173,9 +167,9 @@ def _columns(rows: "list[tuple[str, list[str]]]", width: int) -> "Iterator[str]"
 
     for name, cells in rows:
         folded = [[line for part in cell.split("\n") for line in wrap(part, width - 2)] for cell in cells]
-        for number in range(max(map(len, folded))):
-            parts = [lines[number] if number < len(lines) else "" for lines in folded]
-            head = name if number == 0 else ""
+        for row in range(max(map(len, folded))):
+            parts = [lines[row] if row < len(lines) else "" for lines in folded]
+            head = name if row == 0 else ""
             yield f"  {head:<16}  {''.join(part.ljust(width) for part in parts)}".rstrip()
 
 

@@ -5,101 +5,76 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from stego_cli.cli import options as o
-from stego_cli.cli.friendly import SOME_SKIPPED, friendly
+from stego_cli.cli.declare import DATA, RESULTS, choice, number, output, value
+from stego_cli.cli.friendly import conclude
+from stego_cli.cli.settings import settings, typed_options, with_options
 from stego_cli.cli.terminal import duration, print_json, show, terminal_report
-from stego_cli.cli.tidy import TidyCommand, TidyGroup
+from stego_cli.cli.tidy import add_command, group
 from stego_cli.config.words import IndexKind
 from stego_cli.files import printable
 
 if TYPE_CHECKING:
     from stego_cli.engine.knn import BuiltIndex
 
-knn_app = typer.Typer(
-    name="knn",
-    cls=TidyGroup,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    help="Find the images of a dataset that look alike, which training learns from; and look at them.",
-)
+knn_app = group("knn", "Find the images of a dataset that look alike, which training learns from; and look at them.")
 
 Neighbors = Annotated[
     int | None,
-    typer.Option(
+    number(
         "--neighbors",
-        metavar="N",
-        help="Images listed for each image, itself included and first. (default: 30, as the reference)",
-        rich_help_panel=o.RESULTS,
+        RESULTS,
+        "Images listed for each image, itself included and first. (default: 30, as the reference)",
     ),
 ]
 Index = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--index",
-        metavar="flat|ivf|hnsw",
-        autocompletion=o.complete_from(get_args(IndexKind)),
-        help="flat is exact; ivf and hnsw are approximate, for a million images and more: the share of true neighbours "
+        get_args(IndexKind),
+        RESULTS,
+        "flat is exact; ivf and hnsw are approximate, for a million images and more: the share of true neighbours "
         "that they find is measured and printed. (default: flat)",
-        rich_help_panel=o.RESULTS,
     ),
 ]
-Out = Annotated[
-    str | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="FILE",
-        help="The index file. (default: one of its own below STEGO_HOME/neighbors)",
-        rich_help_panel=o.RESULTS,
-    ),
-]
+Out = Annotated[str | None, output("FILE", "The index file. (default: one of its own below STEGO_HOME/neighbors)")]
 Reference = Annotated[
     str | None,
-    typer.Option(
+    value(
         "--reference",
-        metavar="DIR",
-        help="Write the neighbours into this folder in the layout of the STEGO reference, nns_*.npz, too.",
-        rich_help_panel=o.RESULTS,
+        "DIR",
+        RESULTS,
+        "Write the neighbours into this folder in the layout of the STEGO reference, nns_*.npz, too.",
     ),
 ]
-Seed = Annotated[
-    int | None,
-    typer.Option("--seed", metavar="N", help="Seed of ivf and hnsw. (default: 0)", rich_help_panel=o.RESULTS),
-]
+Seed = Annotated[int | None, number("--seed", RESULTS, "Seed of ivf and hnsw. (default: 0)")]
 IndexFile = Annotated[
     str | None,
-    typer.Option(
+    value(
         "--index-file",
-        metavar="FILE",
-        help="The index: one of `stego knn build`, or a nns_*.npz of the reference. (default: the one that was built "
+        "FILE",
+        DATA,
+        "The index: one of `stego knn build`, or a nns_*.npz of the reference. (default: the one that was built "
         "with the same settings)",
-        rich_help_panel=o.DATA,
     ),
 ]
 Images = Annotated[
     list[str] | None,
-    typer.Option(
+    value(
         "--image",
-        metavar="NAME",
-        help="Image of the dataset, by name, path or number; may be given several times. (default: a few spread over "
+        "NAME",
+        DATA,
+        "Image of the dataset, by name, path or number; may be given several times. (default: a few spread over "
         "the dataset)",
-        rich_help_panel=o.DATA,
     ),
 ]
 Shown = Annotated[
     int | None,
-    typer.Option(
-        "--shown", "-k", metavar="N", help="Neighbours in the picture. (default: 8)", rich_help_panel=o.RESULTS
-    ),
+    typer.Option("--shown", "-k", metavar="N", help="Neighbours in the picture. (default: 8)", rich_help_panel=RESULTS),
 ]
-Picture = Annotated[
-    str | None,
-    typer.Option(
-        "--out", "-o", metavar="FILE", help="The picture. (default: neighbors.png)", rich_help_panel=o.RESULTS
-    ),
-]
+Picture = Annotated[str | None, output("FILE", "The picture. (default: neighbors.png)")]
 
 
-@o.with_options(**o.DATASET_OPTIONS, **o.VIEW_OPTIONS, **o.COMPUTE_OPTIONS, **o.RUN_OPTIONS)
+@with_options(**o.DATASET_OPTIONS, **o.VIEW_OPTIONS, **o.COMPUTE_OPTIONS, **o.RUN_OPTIONS)
 def build_command(
     neighbors: Neighbors = None,
     index: Index = None,
@@ -118,20 +93,15 @@ def build_command(
       stego knn build my_images/ --backbone filterbank
       stego knn build cocostuff27 --crop five --backbone dino_vits8
     """
-    typed = o.typed_options(locals())
+    typed = typed_options(locals())
     from stego_cli.config.features import KnnConfig
 
-    read = o.settings(KnnConfig, typed)
+    read = settings(KnnConfig, typed)
     from stego_cli.engine.knn import build_index  # torch loads here
 
     with terminal_report(quiet=shared["quiet"]) as report:
         result = build_index(read, report)
-    if shared["json"]:
-        print_json(result.to_json())
-    else:
-        show_result(result)
-    if result.skipped:
-        raise typer.Exit(SOME_SKIPPED)
+    conclude(result, show_result, as_json=shared["json"], incomplete=result.skipped)
 
 
 def show_result(result: "BuiltIndex") -> None:
@@ -148,13 +118,9 @@ def show_result(result: "BuiltIndex") -> None:
     show("next: stego knn show with the same dataset and backbone draws some images with their neighbours")
 
 
-@o.with_options(**o.DATASET_OPTIONS, **o.VIEW_OPTIONS, **o.RUN_OPTIONS)
+@with_options(**o.DATASET_OPTIONS, **o.VIEW_OPTIONS, **o.RUN_OPTIONS)
 def show_command(
-    index_file: IndexFile = None,
-    images: Images = None,
-    shown: Shown = None,
-    picture: Picture = None,
-    **shared: Any,
+    index_file: IndexFile = None, images: Images = None, shown: Shown = None, picture: Picture = None, **shared: Any
 ) -> None:
     """Draw images of a dataset with their nearest neighbours, to see whether a backbone finds alike what is alike.
 
@@ -163,10 +129,10 @@ def show_command(
       stego knn show my_images/ --backbone filterbank
       stego knn show my_images/ --backbone filterbank --image beach.jpg -k 5 -o beach.png
     """
-    typed = o.typed_options(locals())
+    typed = typed_options(locals())
     from stego_cli.config.features import KnnShowConfig
 
-    read = o.settings(KnnShowConfig, typed)
+    read = settings(KnnShowConfig, typed)
     from stego_cli.engine.knn import show_neighbors
 
     with terminal_report(quiet=shared["quiet"]) as report:
@@ -180,5 +146,5 @@ def show_command(
     show(f"picture: {printable(result.picture)}")
 
 
-knn_app.command("build", cls=TidyCommand)(friendly(build_command))
-knn_app.command("show", cls=TidyCommand)(friendly(show_command))
+add_command(knn_app, "build", build_command)
+add_command(knn_app, "show", show_command)

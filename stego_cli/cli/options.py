@@ -1,15 +1,25 @@
-"""Options that several commands share, each written once. None means "not typed": another layer may decide.
+"""Options that several commands share, each written once. None means "not typed": another layer may decide."""
 
-Words are checked by the configs, not here, so that one message lists everything that is wrong.
-"""
-
-from collections.abc import Callable, Iterable, Mapping
-from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
+from stego_cli.cli.completion import complete_from, complete_model
+from stego_cli.cli.declare import (
+    DATA,
+    MODEL,
+    QUALITY,
+    RESULTS,
+    SETTINGS,
+    SPEED,
+    TRAINING,
+    choice,
+    flag,
+    image_size,
+    number,
+    value,
+)
 from stego_cli.config.words import (
     BACKBONE_NAMES,
     DATASET_NAMES,
@@ -19,137 +29,32 @@ from stego_cli.config.words import (
     Precision,
     ProbeChoice,
     Protocol,
-    SaveKind,
 )
 
-if TYPE_CHECKING:
-    from stego_cli.config.base import Block
-
-    C = TypeVar("C", bound=Block)
-
-RESULTS = "Results"
-DATA = "Data"
-MODEL = "Model"
-QUALITY = "Quality"
-SPEED = "Speed"
-SETTINGS = "Settings"
-
-MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pth")
-
-
-def settings(model: "type[C]", typed: Mapping[str, Any]) -> "C":
-    """Build a command's config from `stego.yaml`, `--config`, what was typed, and `--set`.
-
-    Args:
-        model: The command's config.
-        typed: The parameters of the command by name; those that are fields of `model` count.
-
-    Raises:
-        ConfigError: Lists every problem.
-    """
-    from stego_cli.config.load import load_config
-    from stego_cli.config.project import find_project_file
-
-    return load_config(
-        model,
-        file=typed["config"],
-        project=find_project_file(Path()),
-        options={name: value for name, value in typed.items() if name in model.model_fields},
-        overrides=typed["overrides"] or (),
-    )
-
-
-def complete_model(incomplete: str) -> list[str]:
-    """Suggest models by name, and model files of the current folder; paths are left to the shell."""
-    from stego_cli.catalog.locate import readable_models
-
-    here = sorted(path.name for path in Path().glob("*.*") if path.suffix in MODEL_SUFFIXES)
-    return [name for name in ["embedded", *readable_models(), *here] if name.startswith(incomplete)]
-
-
-def complete_from(words: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return a function that suggests those of `words` that begin with what is typed."""
-
-    def complete(incomplete: str) -> list[str]:
-        return [word for word in words if word.startswith(incomplete)]
-
-    return complete
-
-
-def with_options(**shared: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command, whose last parameter is `**shared`, the options named here before its own, off by default."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in signature(command).parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
-        added = [
-            Parameter(
-                name,
-                Parameter.KEYWORD_ONLY,
-                default=False if get_args(option)[0] is bool else None,
-                annotation=option,
-            )
-            for name, option in shared.items()
-        ]
-        hints = {name: hint for name, hint in command.__annotations__.items() if name in {p.name for p in own}}
-        command.__annotations__ = {**shared, **hints}
-        params = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in (*added, *own)]
-        setattr(command, "__signature__", Signature(params))  # noqa: B010  typing knows no such attribute
-        return command
-
-    return decorate
-
-
-def typed_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was typed, from `locals()` at the start of a command `with_options`.
-
-    Raises:
-        ConfigError: If the argument DATASET and the option --dataset, which mean the same, differ.
-    """
-    typed = {**values["shared"], **{name: value for name, value in values.items() if name != "shared"}}
-    argument, option = typed.get("dataset"), typed.pop("dataset_option", None)
-    if argument is not None and option is not None and argument != option:
-        from stego_cli.errors import ConfigError
-
-        raise ConfigError(
-            f"DATASET is `{argument}`, but --dataset is `{option}`\n\nhint: give one of the two; they mean the same"
-        )
-    return {**typed, "dataset": argument if option is None else option}
-
-
-def complete_save(incomplete: str) -> list[str]:
-    """Suggest the next word of a comma list, leaving out what it has."""
-    before, comma, last = incomplete.rpartition(",")
-    taken = before.split(",")
-    return [before + comma + kind for kind in get_args(SaveKind) if kind.startswith(last) and kind not in taken]
-
-
+Paths = Annotated[
+    list[str],
+    typer.Argument(metavar="PATHS", help="Image files, folders (with all folders inside) and globs, in any mix."),
+]
 Config = Annotated[
     Path | None,
     typer.Option("--config", "-c", metavar="FILE", help="YAML file with settings.", rich_help_panel=SETTINGS),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option(
+    value(
         "--set",
-        metavar="KEY=VALUE",
-        help="Change one setting, such as `crf_parameters.iterations=5`; may be given several times.",
-        rich_help_panel=SETTINGS,
+        "KEY=VALUE",
+        SETTINGS,
+        "Change one setting, such as `crf_parameters.iterations=5`; may be given several times.",
     ),
 ]
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="No progress and no notes, only warnings and errors.", rich_help_panel=SETTINGS),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print the result as one JSON object to stdout.", rich_help_panel=RESULTS)
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.", rich_help_panel=SETTINGS)
-]
-Overwrite = Annotated[
-    bool | None,
-    typer.Option("--overwrite", help="Redo what is there instead of keeping it.", rich_help_panel=RESULTS),
-]
+Json = Annotated[bool, flag("--json", RESULTS, "Print the result as one JSON object to stdout.")]
+DryRun = Annotated[bool, flag("--dry-run", SETTINGS, "Say what would be done, and do nothing.")]
+Overwrite = Annotated[bool | None, flag("--overwrite", RESULTS, "Redo what is there instead of keeping it.")]
 Dataset = Annotated[
     str | None,
     typer.Argument(
@@ -162,103 +67,80 @@ Dataset = Annotated[
 ]
 DatasetName = Annotated[
     str | None,
-    typer.Option(
-        "--dataset",
-        metavar="NAME|DIR",
-        autocompletion=complete_from(DATASET_NAMES),
-        help="The same as the argument DATASET.",
-        rich_help_panel=DATA,
-    ),
+    value("--dataset", "NAME|DIR", DATA, "The same as the argument DATASET.", DATASET_NAMES),
 ]
 DataDir = Annotated[
     str | None,
-    typer.Option(
+    value(
         "--data-dir",
-        metavar="DIR",
-        help="Folder that known datasets lie in. (default: datasets/ below STEGO_HOME, where `stego download` puts "
-        "them)",
-        rich_help_panel=DATA,
+        "DIR",
+        DATA,
+        "Folder that known datasets lie in. (default: datasets/ below STEGO_HOME, where `stego download` puts them)",
     ),
 ]
-Split = Annotated[
-    str | None,
-    typer.Option(
-        "--split", metavar="NAME", help="Which split, such as train or val. (default: train)", rich_help_panel=DATA
-    ),
-]
+Split = Annotated[str | None, value("--split", "NAME", DATA, "Which split, such as train or val. (default: train)")]
 Splits = Annotated[
     list[str] | None,
-    typer.Option(
+    value(
         "--split",
-        metavar="NAME",
-        help="Which split, such as train or val; may be given several times. (default: all there are)",
-        rich_help_panel=DATA,
+        "NAME",
+        DATA,
+        "Which split, such as train or val; may be given several times. (default: all there are)",
     ),
 ]
 CropName = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--crop",
-        metavar="|".join((*get_args(CropKind), "none")),
-        autocompletion=complete_from((*get_args(CropKind), "none")),
-        help="Work on the crops that `stego crop` made of the dataset. (default: none)",
-        rich_help_panel=DATA,
+        (*get_args(CropKind), "none"),
+        DATA,
+        "Work on the crops that `stego crop` made of the dataset. (default: none)",
     ),
 ]
 CropRatio = Annotated[
     float | None,
-    typer.Option(
-        "--crop-ratio",
-        metavar="FRACTION",
-        help="Which crops: their side as a fraction of the image's side. (default: 0.5)",
-        rich_help_panel=DATA,
+    value(
+        "--crop-ratio", "FRACTION", DATA, "Which crops: their side as a fraction of the image's side. (default: 0.5)"
     ),
 ]
 LabelSpaceName = Annotated[
     str | None,
-    typer.Option(
+    value(
         "--label-space",
-        metavar="NAME",
-        help="Names and colours of the classes. (default: the dataset's own, if it is a known one)",
-        rich_help_panel=DATA,
+        "NAME",
+        DATA,
+        "Names and colours of the classes. (default: the dataset's own, if it is a known one)",
     ),
 ]
 Bands = Annotated[
     str | None,
-    typer.Option(
+    value(
         "--bands",
-        metavar="R,G,B",
-        help="Bands of multi-band images to use as red, green and blue, counted from 1. (default: 1,2,3)",
-        rich_help_panel=DATA,
+        "R,G,B",
+        DATA,
+        "Bands of multi-band images to use as red, green and blue, counted from 1. (default: 1,2,3)",
     ),
 ]
 LoaderCropName = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--loader-crop",
-        metavar="|".join(get_args(LoaderCrop)),
-        autocompletion=complete_from(get_args(LoaderCrop)),
-        help="How an image becomes a square: center cuts its middle out, squash changes its shape. (default: center)",
-        rich_help_panel=DATA,
+        get_args(LoaderCrop),
+        DATA,
+        "How an image becomes a square: center cuts its middle out, squash changes its shape. (default: center)",
     ),
 ]
 Resolution = Annotated[
-    int | None,
-    typer.Option(
-        "--res",
-        "--resolution",
-        metavar="PIXELS",
-        help="Shorter side of the images as the backbone sees them. (default: 320)",
-        rich_help_panel=MODEL,
-    ),
+    int | None, image_size(MODEL, "Shorter side of the images as the backbone sees them. (default: 320)")
 ]
+SquareResolution = Annotated[int | None, image_size(DATA, "Side of the square that the backbone sees. (default: 224)")]
 Weights = Annotated[
     str | None,
-    typer.Option(
+    value(
         "--weights",
-        metavar="FILE",
-        help="Weight file of the backbone. (default: the published one, if it is on this machine)",
-        rich_help_panel=MODEL,
+        "FILE",
+        MODEL,
+        "Weight file of the backbone. (default: the published one, if it is on this machine)",
     ),
 ]
 ModelName = Annotated[
@@ -273,159 +155,109 @@ ModelName = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+
+
+def _backbone(text: str) -> Any:
+    """Declare the option that names the frozen network; `text` is its help."""
+    return value("--backbone", "NAME|FILE", MODEL, text, BACKBONE_NAMES)
+
+
 Backbone = Annotated[
     str | None,
-    typer.Option(
-        "--backbone",
-        metavar="NAME|FILE",
-        autocompletion=complete_from(BACKBONE_NAMES),
-        help="The frozen network below the model: `filterbank` needs no weights; dino_vits8 and others do; a file of "
-        "`stego pretrain` brings its own. (default: filterbank)",
-        rich_help_panel=MODEL,
+    _backbone(
+        "The frozen network below the model: `filterbank` needs no weights; dino_vits8 and others do; a file of "
+        "`stego pretrain` brings its own. (default: filterbank)"
     ),
 ]
 RunBackbone = Annotated[
     str | None,
-    typer.Option(
-        "--backbone",
-        metavar="NAME|FILE",
-        autocompletion=complete_from(BACKBONE_NAMES),
-        help="The frozen network: dino_vits8 and others, any vision transformer of timm, or `filterbank`, which needs "
+    _backbone(
+        "The frozen network: dino_vits8 and others, any vision transformer of timm, or `filterbank`, which needs "
         "no download, or a file of `stego pretrain`. Keys instead of tokens: --set backbone.feature_type=keys. "
-        "(default: dino_vits8_300ep)",
-        rich_help_panel=MODEL,
-    ),
-]
-SquareResolution = Annotated[
-    int | None,
-    typer.Option(
-        "--res",
-        "--resolution",
-        metavar="PIXELS",
-        help="Side of the square that the backbone sees. (default: 224)",
-        rich_help_panel=DATA,
+        "(default: dino_vits8_300ep)"
     ),
 ]
 ViewProtocol = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--protocol",
-        metavar="|".join(get_args(Protocol)),
-        autocompletion=complete_from(get_args(Protocol)),
-        help="How images are resized. paper: to the nearest pixel, as published; native: antialiased. (default: paper)",
-        rich_help_panel=DATA,
+        get_args(Protocol),
+        DATA,
+        "How images are resized. paper: to the nearest pixel, as published; native: antialiased. (default: paper)",
     ),
 ]
 Probe = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--probe",
-        metavar="|".join(get_args(ProbeChoice)),
-        autocompletion=complete_from(get_args(ProbeChoice)),
-        help="What turns the code into classes. The cluster probe groups pixels and never sees a label. The linear "
-        "probe was fitted with labels, to measure how much the code knows; it never trains the code. "
-        "(default: cluster)",
-        rich_help_panel=MODEL,
+        get_args(ProbeChoice),
+        MODEL,
+        "What turns the code into classes. The cluster probe groups pixels and never sees a label. The linear probe "
+        "was fitted with labels, to measure how much the code knows; it never trains the code. (default: cluster)",
     ),
 ]
 ProtocolName = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--protocol",
-        metavar="|".join(get_args(Protocol)),
-        autocompletion=complete_from(get_args(Protocol)),
-        help="native: the whole image, masks of its exact size. paper: resize, crop and average as in the "
-        "publication, for comparison. (default: native)",
-        rich_help_panel=MODEL,
+        get_args(Protocol),
+        MODEL,
+        "native: the whole image, masks of its exact size. paper: resize, crop and average as in the publication, for "
+        "comparison. (default: native)",
     ),
 ]
 Crf = Annotated[
     bool | None,
-    typer.Option(
+    flag(
         "--crf/--no-crf",
-        help="Sharpen the masks along the edges of the image with a dense CRF; slower. (default: no-crf)",
-        rich_help_panel=QUALITY,
+        QUALITY,
+        "Sharpen the masks along the edges of the image with a dense CRF; slower. (default: no-crf)",
     ),
 ]
 Mirror = Annotated[
     bool | None,
-    typer.Option(
+    flag(
         "--mirror/--no-mirror",
-        help="Average over the image and its mirror: a little better, half as fast. (default: mirror)",
-        rich_help_panel=QUALITY,
+        QUALITY,
+        "Average over the image and its mirror: a little better, half as fast. (default: mirror)",
     ),
 ]
-Seed = Annotated[
-    int | None,
-    typer.Option("--seed", metavar="N", help="The same seed gives the same model. (default: 0)", rich_help_panel=MODEL),
-]
+Seed = Annotated[int | None, number("--seed", MODEL, "The same seed gives the same model. (default: 0)")]
 Classes = Annotated[
     int | None,
-    typer.Option(
-        "--classes",
-        metavar="N",
-        help="How many classes to form. (default: as many as the label space of the dataset has)",
-        rich_help_panel=MODEL,
-    ),
+    number("--classes", MODEL, "How many classes to form. (default: as many as the label space of the dataset has)"),
 ]
+Minutes = Annotated[float | None, number("--minutes", TRAINING, "Stop in good order after so many minutes.")]
 Device = Annotated[
     str | None,
-    typer.Option(
+    value(
         "--device",
-        metavar="auto|cpu|cuda|cuda:N|mps",
-        autocompletion=complete_from(DEVICE_NAMES),
-        help="Where to compute; auto takes a GPU if there is one. (default: auto)",
-        rich_help_panel=SPEED,
+        "auto|cpu|cuda|cuda:N|mps",
+        SPEED,
+        "Where to compute; auto takes a GPU if there is one. (default: auto)",
+        DEVICE_NAMES,
     ),
 ]
 PrecisionName = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--precision",
-        metavar="|".join(get_args(Precision)),
-        autocompletion=complete_from(get_args(Precision)),
-        help="Arithmetic of the backbone; auto is bf16 on CUDA cards (in predict and eval also CPUs) that have it, "
-        "else fp32. (default: auto)",
-        rich_help_panel=SPEED,
+        get_args(Precision),
+        SPEED,
+        "Arithmetic of the backbone; auto is bf16 on CUDA cards (in predict and eval also CPUs) that have it, else "
+        "fp32. (default: auto)",
     ),
 ]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(
-        "--batch-size",
-        metavar="N",
-        help="Images that go through the network together; halved by itself when memory runs out. (default: 8)",
-        rich_help_panel=SPEED,
-    ),
-]
-RunBatchSize = Annotated[
-    int | None,
-    typer.Option(
-        "--batch-size",
-        metavar="N",
-        help="Images that go through the network together; halved by itself when memory runs out. (default: 16)",
-        rich_help_panel=SPEED,
-    ),
-]
+_TOGETHER = "Images that go through the network together; halved by itself when memory runs out."
+BatchSize = Annotated[int | None, number("--batch-size", SPEED, f"{_TOGETHER} (default: 8)")]
+RunBatchSize = Annotated[int | None, number("--batch-size", SPEED, f"{_TOGETHER} (default: 16)")]
 Workers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        metavar="N",
-        help="Threads that read and write images. (default: one per core, at most 4)",
-        rich_help_panel=SPEED,
-    ),
+    int | None, number("--workers", SPEED, "Threads that read and write images. (default: one per core, at most 4)")
 ]
 
 # Groups of options for `with_options`.
-DATASET_OPTIONS: dict[str, Any] = {
-    "dataset": Dataset,
-    "dataset_option": DatasetName,
-    "data_dir": DataDir,
-    "crop": CropName,
-    "crop_ratio": CropRatio,
-    "bands": Bands,
-}
+PART_OPTIONS: dict[str, Any] = {"data_dir": DataDir, "crop": CropName, "crop_ratio": CropRatio, "bands": Bands}
+DATASET_OPTIONS: dict[str, Any] = {"dataset": Dataset, "dataset_option": DatasetName, **PART_OPTIONS}
 RUN_OPTIONS: dict[str, Any] = {
     "overwrite": Overwrite,
     "json": Json,

@@ -1,12 +1,17 @@
 """`stego predict`: images in, masks out."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from stego_cli.cli import options as o
+from stego_cli.cli.completion import complete_from, complete_save
+from stego_cli.cli.declare import QUALITY, RESULTS, SPEED, number
 from stego_cli.cli.friendly import SOME_SKIPPED
+from stego_cli.cli.loading import heavy_imports
+from stego_cli.cli.settings import settings
 from stego_cli.cli.terminal import duration, print_json, show, show_shares, terminal_report
+from stego_cli.config.words import CompileChoice
 
 if TYPE_CHECKING:
     from stego_cli.engine.predict import PredictResult
@@ -22,7 +27,7 @@ Out = Annotated[
         "-o",
         metavar="DIR",
         help="Folder for everything that is written. (default: predictions)",
-        rich_help_panel=o.RESULTS,
+        rich_help_panel=RESULTS,
     ),
 ]
 Save = Annotated[
@@ -30,11 +35,11 @@ Save = Annotated[
     typer.Option(
         "--save",
         metavar="KINDS",
-        autocompletion=o.complete_save,
+        autocompletion=complete_save,
         help="What to write, as a comma list: labels (label maps, PNG), overlay (the image in the colours of its "
         "classes, JPEG), probs (class probabilities, NPZ), html (one page with all pictures and the legend). "
         "(default: labels,overlay,html)",
-        rich_help_panel=o.RESULTS,
+        rich_help_panel=RESULTS,
     ),
 ]
 Resolution = Annotated[
@@ -45,7 +50,7 @@ Resolution = Annotated[
         metavar="PIXELS",
         help="Shorter side of the image as the network sees it: larger shows finer things and takes longer. "
         "(default: the model's own)",
-        rich_help_panel=o.QUALITY,
+        rich_help_panel=QUALITY,
     ),
 ]
 Tile = Annotated[
@@ -55,18 +60,18 @@ Tile = Annotated[
         metavar="PIXELS",
         help="See images larger than this, as the network sees them (--res), in overlapping windows of this side: "
         "bounds memory and time at high resolutions. (default: whole images, as long as memory lasts)",
-        rich_help_panel=o.QUALITY,
+        rich_help_panel=QUALITY,
     ),
 ]
 Compile = Annotated[
     str | None,
     typer.Option(
         "--compile",
-        metavar="on|off",
-        autocompletion=o.complete_from(("on", "off")),
-        help="Compile the network first: half a minute per size of image, which can pay in long runs on a CUDA card. "
-        "(default: off)",
-        rich_help_panel=o.SPEED,
+        metavar="|".join(get_args(CompileChoice)),
+        autocompletion=complete_from(get_args(CompileChoice)),
+        help="Compile the network first: half a minute per size of image, which can pay in long runs on a CUDA card; "
+        "auto does without. (default: auto)",
+        rich_help_panel=SPEED,
     ),
 ]
 Bands = Annotated[
@@ -76,7 +81,16 @@ Bands = Annotated[
         metavar="R,G,B",
         help="Which bands of a multi-band image are red, green and blue, counted from 1, such as 4,3,2. "
         "(default: the first three)",
-        rich_help_panel=o.QUALITY,
+        rich_help_panel=QUALITY,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    number(
+        "--workers",
+        SPEED,
+        "Threads that read images ahead; 0 reads in between. Everything after that takes an image per core, on as many "
+        "cores as OMP_NUM_THREADS says. (default: one per core, at most 4)",
     ),
 ]
 
@@ -99,7 +113,7 @@ def predict_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     precision: o.PrecisionName = None,
     compile: Compile = None,  # noqa: A002 - the name of the setting
     batch_size: o.BatchSize = None,
-    workers: o.Workers = None,
+    workers: Workers = None,
     config: o.Config = None,
     overrides: o.Overrides = None,
     dry_run: o.DryRun = False,
@@ -120,8 +134,9 @@ def predict_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     typed = dict(locals())
     from stego_cli.config.predict import PredictConfig
 
-    read = o.settings(PredictConfig, typed)
-    from stego_cli.engine.predict import predict_folder  # torch loads here, so that --help stays quick
+    read = settings(PredictConfig, typed)
+    with heavy_imports():
+        from stego_cli.engine.predict import predict_folder  # torch loads here, so that --help stays quick
 
     with terminal_report(quiet=quiet) as report:
         result = predict_folder(read, paths, report, dry_run=dry_run)

@@ -2,69 +2,46 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from stego_cli.cli import options as o
-from stego_cli.cli.friendly import SOME_SKIPPED
-from stego_cli.cli.terminal import duration, print_json, show, terminal_report
+from stego_cli.cli.declare import SPEED, TRAINING, image_size, number, output
+from stego_cli.cli.friendly import conclude
+from stego_cli.cli.settings import settings
+from stego_cli.cli.terminal import duration, show, terminal_report
 from stego_cli.files import printable
 
 if TYPE_CHECKING:
     from stego_cli.engine.pretrain.run import PretrainResult
 
-TRAINING = "Training"
 
-Paths = Annotated[
-    list[str],
-    typer.Argument(metavar="PATHS", help="Image files, folders (with all folders inside) and globs, in any mix."),
-]
 Out = Annotated[
     str | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="FILE",
-        help="The weight file; what belongs to it lies beside it in a folder ending with .run. (default: a new one "
+    output(
+        "FILE",
+        "The weight file; what belongs to it lies beside it in a folder ending with .run. (default: a new one "
         "below runs/)",
-        rich_help_panel=o.RESULTS,
     ),
 ]
 Rounds = Annotated[
     int | None,
-    typer.Option(
+    number(
         "--rounds",
-        metavar="N",
-        help="The first learns words of a filter bank, each later one those of the network before. (default: 2)",
-        rich_help_panel=TRAINING,
+        TRAINING,
+        "The first learns words of a filter bank, each later one those of the network before. (default: 2)",
     ),
 ]
-Steps = Annotated[
-    int | None,
-    typer.Option("--steps", metavar="N", help="Updates in each round. (default: 2000)", rich_help_panel=TRAINING),
-]
+Steps = Annotated[int | None, number("--steps", TRAINING, "Updates in each round. (default: 2000)")]
 Resolution = Annotated[
     int | None,
-    typer.Option(
-        "--res",
-        "--resolution",
-        metavar="PIXELS",
-        help="Shorter side of the images that views are cut from; best the one that you will predict at. "
-        "(default: 240)",
-        rich_help_panel=TRAINING,
+    image_size(
+        TRAINING,
+        "Shorter side of the images that views are cut from; best the one that you will predict at. (default: 240)",
     ),
 ]
-BatchSize = Annotated[
-    int | None,
-    typer.Option("--batch-size", metavar="N", help="Views of a step. (default: 32)", rich_help_panel=o.SPEED),
-]
-Minutes = Annotated[
-    float | None,
-    typer.Option("--minutes", metavar="N", help="Stop in good order after so many minutes.", rich_help_panel=TRAINING),
-]
+BatchSize = Annotated[int | None, number("--batch-size", SPEED, "Views of a step. (default: 32)")]
 
 
 def pretrain_command(  # noqa: PLR0913, PLR0917 - one parameter per option
-    paths: Paths,
+    paths: o.Paths,
     out: Out = None,
     overwrite: o.Overwrite = None,
     json: o.Json = False,
@@ -72,7 +49,7 @@ def pretrain_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     steps: Steps = None,
     resolution: Resolution = None,
     seed: o.Seed = None,
-    minutes: Minutes = None,
+    minutes: o.Minutes = None,
     device: o.Device = None,
     batch_size: BatchSize = None,
     workers: o.Workers = None,
@@ -98,17 +75,12 @@ def pretrain_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     typed = dict(locals())
     from stego_cli.config.pretrain import PretrainConfig
 
-    read = o.settings(PretrainConfig, typed)
+    read = settings(PretrainConfig, typed)
     from stego_cli.engine.pretrain.run import pretrain  # torch loads here, so that --help stays quick
 
     with terminal_report(quiet=quiet) as report:
         result = pretrain(paths, read, report)
-    if json:
-        print_json(result.to_json())
-    else:
-        show_result(result)
-    if result.skipped:
-        raise typer.Exit(SOME_SKIPPED)
+    conclude(result, show_result, as_json=json, incomplete=result.skipped)
 
 
 def show_result(result: "PretrainResult") -> None:

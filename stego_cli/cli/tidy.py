@@ -1,8 +1,12 @@
 """Tables of commands and commands whose help is quick and plain."""
 
+from collections.abc import Callable
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
+
+from stego_cli.cli.friendly import friendly
 
 
 class TidyCommand(TyperCommand):
@@ -26,6 +30,16 @@ class TidyGroup(TyperGroup):
             if getattr(param, "is_flag", False) and param.default is None:
                 param.default = False
         return params
+
+
+def group(name: str, text: str) -> typer.Typer:
+    """Return an empty table of commands, which shows its help when none of them is named; `text` is that help."""
+    return typer.Typer(name=name, cls=TidyGroup, no_args_is_help=True, rich_markup_mode="rich", help=text)
+
+
+def add_command(table: typer.Typer, name: str, command: Callable[..., None]) -> None:
+    """Put a command into a table, with tidy help and friendly errors."""
+    table.command(name, cls=TidyCommand)(friendly(command))
 
 
 def _tidy(params: list[Any]) -> list[Any]:

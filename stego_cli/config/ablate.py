@@ -14,8 +14,8 @@ from stego_cli.config.losses import LossConfig, OptimiserConfig
 from stego_cli.config.model import BackboneConfig, MethodConfig, VitConfig
 from stego_cli.config.rules import segmenting_conflicts
 from stego_cli.config.schema import TAG, nearest
-from stego_cli.config.train import ShiftChoice, TrainConfig
-from stego_cli.config.words import LoaderCrop, Precision, Protocol
+from stego_cli.config.train import TrainConfig
+from stego_cli.config.words import LoaderCrop, Precision, Protocol, ShiftChoice
 
 STUDY_DIMS = (3, 6, 12, 24, 48, 70, 90, 96, 100, 192, 384, 768)
 """The target dimensions of the study (Koenig et al., CVPR workshops 2023)."""

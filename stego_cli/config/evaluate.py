@@ -1,6 +1,6 @@
 """Settings of `stego eval`."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -8,7 +8,7 @@ from stego_cli.config.crf import CrfParameters
 from stego_cli.config.data import DataConfig
 from stego_cli.config.fields import Conflict, DeviceName, UserPath, refuse, split_commas, usable_cores
 from stego_cli.config.rules import segmenting_conflicts
-from stego_cli.config.words import Precision, ProbeChoice, Protocol
+from stego_cli.config.words import ExtraChoice, Precision, ProbeChoice, Protocol
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -44,7 +44,7 @@ class EvalConfig(DataConfig):
     crf: bool = Field(False, description="Measure with a CRF, too; the same pass gives both results.")
     crf_parameters: CrfParameters = CrfParameters()
     mirror: bool = Field(True, description="Average the code over the image and its mirror.")
-    extra: Literal["reference", "errors"] | None = Field(
+    extra: ExtraChoice | None = Field(
         None,
         description="Pixels in clusters beyond the number of classes: reference drops them, as the STEGO reference "
         "does, errors counts them as errors; absent means reference under protocol paper for a model of as many "

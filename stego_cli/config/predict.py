@@ -1,14 +1,14 @@
 """Settings of `stego predict`."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from stego_cli.config.crf import CrfParameters
 from stego_cli.config.fields import CommandConfig, Conflict, DeviceName, UserPath, refuse, split_commas, usable_cores
 from stego_cli.config.rules import segmenting_conflicts
-from stego_cli.config.words import Precision, ProbeChoice, Protocol, SaveKind
+from stego_cli.config.words import CompileChoice, Precision, ProbeChoice, Protocol, SaveKind
 
 
 class PredictConfig(CommandConfig):
@@ -46,14 +46,16 @@ class PredictConfig(CommandConfig):
     batch_size: PositiveInt = Field(8, description="Images that go through the network together.")
     workers: NonNegativeInt = Field(
         default_factory=lambda: min(4, usable_cores()),
-        description="Threads that read images ahead; 0 reads in between.",
+        description="Threads that read images ahead; 0 reads in between. All else takes an image per core.",
     )
     device: DeviceName = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     precision: Precision = Field(
         "auto", description="Arithmetic of the backbone; auto is bf16 where the hardware has it, else fp32."
     )
-    compile: Literal["on", "off"] = Field(
-        "off", description="Compile the network first, which can pay in long runs on a CUDA card."
+    compile: CompileChoice = Field(
+        "auto",
+        description="Compile the network first, which can pay in long runs on a CUDA card; auto does not, as each "
+        "new size of image takes half a minute.",
     )
     overwrite: bool = Field(False, description="Redo what an earlier run has finished.")
 

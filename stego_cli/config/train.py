@@ -1,7 +1,5 @@
 """Settings of `stego train`: which images, which method and loss, for how long, and what is kept."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -10,12 +8,7 @@ from stego_cli.config.features import BackboneRunConfig
 from stego_cli.config.fields import Conflict, UserPath, refuse
 from stego_cli.config.losses import LossConfig, OptimiserConfig
 from stego_cli.config.model import About, MethodConfig, StegoConfig
-
-FeatureMode = Literal["auto", "cache", "memory", "live"]
-ShiftChoice = Literal["given", "auto"]
-KeepChoice = Literal["auto", "cluster_miou", "linear_miou", "score", "last"]
-CompileChoice = Literal["auto", "on", "off"]
-ProbeFit = Literal["trained", "refit"]
+from stego_cli.config.words import CompileChoice, FeatureMode, KeepChoice, ProbeFit, ShiftChoice
 
 
 class TrainConfig(BackboneRunConfig):

@@ -12,6 +12,12 @@ FeatureType = Literal["feat", "KK", "keys"]
 IndexKind = Literal["flat", "ivf", "hnsw"]
 CropKind = Literal["five", "random"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+CompileChoice = Literal["auto", "on", "off"]
+FeatureMode = Literal["auto", "cache", "memory", "live"]
+ShiftChoice = Literal["given", "auto"]
+KeepChoice = Literal["auto", "cluster_miou", "linear_miou", "score", "last"]
+ProbeFit = Literal["trained", "refit"]
+ExtraChoice = Literal["reference", "errors"]
 
 DATASET_NAMES = ("cocostuff27", "cocostuff15", "cocostuff3", "cityscapes", "potsdam", "potsdamraw", "voc2012")
 # Suggestions for shells only: `--backbone` takes any vision transformer of timm, so this never refuses a name.
@@ -56,4 +62,5 @@ BACKBONE_NAMES = (
     "msn_vitl7",
     "filterbank",
 )
+METHOD_NAMES = ("stego", "dino", "pca", "rp", "hnne", "umap")
 DEVICE_NAMES = ("auto", "cpu", "cuda", "mps")

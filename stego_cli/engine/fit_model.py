@@ -17,6 +17,7 @@ from stego_cli.data.datasets.build import available_splits, open_dataset
 from stego_cli.data.labels import anonymous_label_space, available_label_spaces
 from stego_cli.engine.device import choose_device
 from stego_cli.engine.fit import FitSettings, fit
+from stego_cli.engine.listener import Listener
 from stego_cli.engine.measure import evaluate, score_probes
 from stego_cli.errors import ConfigError, OutputError
 from stego_cli.files import printable
@@ -62,22 +63,6 @@ class FittedModel:
         }
 
 
-class Skipping:
-    """A `Report` that passes everything on and remembers the warnings, each of which names something skipped."""
-
-    def __init__(self, report: Report) -> None:
-        self.report = report
-        self.skipped: list[str] = []
-        self.track = report.track
-        self.note = report.note
-
-    def warn(self, message: str) -> None:
-        """Pass a warning on as one line, for grep."""
-        line = printable(message.replace("\n\nhint: ", "; "))
-        self.skipped.append(line)
-        self.report.warn(line)
-
-
 def fit_model(config: FitConfig, report: Report) -> FittedModel:
     """Cluster what a backbone sees in a dataset and save the result as a model.
 
@@ -102,7 +87,7 @@ def fit_model(config: FitConfig, report: Report) -> FittedModel:
         workers=config.workers,
         device=choose_device(config.device),
     )
-    listener = Skipping(report)
+    listener = Listener(report)
     result = fit(_backbone(config), train, settings, listener)
     if train.is_labelled and result.probes.linear is None:
         report.warn(

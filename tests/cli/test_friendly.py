@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from stego_cli.cli.friendly import friendly, show_error, survive_odd_text
+from stego_cli.cli.friendly import conclude, friendly, show_error, survive_odd_text
 from stego_cli.cli.terminal import ReaderLeftError
 from stego_cli.errors import ImageError, StegoError
 
@@ -41,6 +41,22 @@ def raising(error: BaseException) -> Callable[[], None]:
 def test_a_command_that_works_ends_with_0() -> None:
     result = run(lambda: typer.echo("done"))
     assert (result.exit_code, result.stdout, result.stderr) == (0, "done\n", "")
+
+
+class Made:
+    """What a command made."""
+
+    def to_json(self) -> dict[str, int]:
+        return {"made": 3}
+
+
+@pytest.mark.parametrize(("incomplete", "code"), [((), 0), (None, 0), (["a.jpg"], 1), (True, 1)])
+@pytest.mark.parametrize(("as_json", "shown"), [(True, '{\n  "made": 3\n}\n'), (False, "three\n")])
+def test_a_command_shows_its_result_and_says_whether_something_is_left_out(
+    as_json: bool, shown: str, incomplete: object, code: int
+) -> None:
+    result = run(lambda: conclude(Made(), lambda _: typer.echo("three"), as_json=as_json, incomplete=incomplete))
+    assert (result.exit_code, result.stdout, result.stderr) == (code, shown, "")
 
 
 @pytest.mark.parametrize("kind", [StegoError, ImageError])

@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 from stego_cli.backbones.registry import backbone_names
 from stego_cli.catalog.models import embedded_path
 from stego_cli.cli import app
-from stego_cli.cli.options import complete_from, complete_model, complete_save
 from stego_cli.config.fit import FitConfig
 from stego_cli.config.predict import PredictConfig
 from stego_cli.config.words import BACKBONE_NAMES
@@ -96,27 +95,13 @@ def test_a_word_means_the_same_in_every_command() -> None:
 
 
 def test_words_that_options_suggest_are_those_that_configs_take() -> None:
-    for name in ("probe", "protocol", "precision"):
+    for name in ("probe", "protocol", "precision", "compile"):
         words = get_args(PredictConfig.model_fields[name].annotation)
         assert options("predict")[name].metavar == "|".join(words)
 
 
 def test_suggested_backbones_are_the_registered_ones() -> None:
     assert sorted(BACKBONE_NAMES) == sorted(backbone_names())
-
-
-def test_comma_lists_are_completed_word_by_word() -> None:
-    assert complete_save("") == ["labels", "overlay", "probs", "html"]
-    assert complete_save("labels,") == ["labels,overlay", "labels,probs", "labels,html"]
-    assert complete_save("labels,x") == []
-    assert complete_from(["a1", "a2", "b"])("a") == ["a1", "a2"]
-
-
-def test_models_are_completed_by_name_and_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "emma.safetensors").touch()
-    (tmp_path / "emma.txt").touch()
-    assert complete_model("em") == ["embedded", "emma.safetensors"]
 
 
 # Commands, with the engine replaced: what reaches it, and what becomes of its answer.

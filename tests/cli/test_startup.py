@@ -100,7 +100,7 @@ def test_shell_completion_offers_commands_options_and_values(line: str, offered:
 
 
 def test_completion_of_model_names_needs_no_torch() -> None:
-    code = "from stego_cli.cli.options import complete_model\nassert 'embedded' in complete_model('')"
+    code = "from stego_cli.cli.completion import complete_model\nassert 'embedded' in complete_model('')"
     assert loaded(code, HEAVY) == []
 
 

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from stego_cli.checkpoints.native import load_checkpoint
 from stego_cli.cli import app
-from stego_cli.cli.train import METHODS
 from stego_cli.config.model import PcaConfig, UmapConfig
 from stego_cli.config.schema import blocks_of
 from stego_cli.config.train import TrainConfig
+from stego_cli.config.words import METHOD_NAMES
 
 FAST = ["--backbone", "filterbank", "--res", "32", "--steps", "4", "--batch-size", "4", "--device", "cpu", "--classes"]
 SMALL = ["3", "--set", "eval_resolution=32", "--workers", "0", "--features", "memory"]
@@ -44,7 +44,7 @@ def train(*arguments: str) -> tuple[int, str, str]:
 
 def test_every_method_is_offered() -> None:
     kinds = [block.model_fields["kind"].default for block in blocks_of(TrainConfig.model_fields["method"])]
-    assert tuple(kinds) == METHODS
+    assert tuple(kinds) == METHOD_NAMES
 
 
 def test_a_model_by_pca_is_trained_described_copied_and_used(photos: Path) -> None:

@@ -1,4 +1,4 @@
-"""One cell: probes, or a head and probes, trained on cached features and measured on cached features."""
+"""One cell: probes, or a head and probes, trained on cached features, measured, and made into a record and a model."""
 
 from __future__ import annotations
 
@@ -13,41 +13,30 @@ from stego_cli import __version__
 from stego_cli.checkpoints.native import Checkpoint, save_checkpoint
 from stego_cli.checkpoints.released import backbone_hash
 from stego_cli.config.model import About, DinoConfig, ModelConfig
-from stego_cli.crf.base import seen_by_crf
-from stego_cli.crf.build import build_crf
-from stego_cli.data import views
 from stego_cli.engine.ablate.ground import provenance_of, without_head
+from stego_cli.engine.ablate.measuring import HEADS, measure_cell
 from stego_cli.engine.ablate.projection import fitted_method, is_fixed, is_slow, projected, slow_code
-from stego_cli.engine.ablate.scoring import cluster_scores, linear_scores
-from stego_cli.engine.ablate.validation import looked_at
-from stego_cli.engine.evaluate.counts import Tally, score_all
 from stego_cli.engine.train.batches import prepared_steps
 from stego_cli.engine.train.measure import ALPHA, model_tensors, name_clusters
 from stego_cli.engine.train.ranks import InType
 from stego_cli.engine.train.setup import head_autocast
 from stego_cli.engine.train.step import build_train_state, reset_probes, train_step
 from stego_cli.errors import StegoError
-from stego_cli.metrics.per_image import count_image
 from stego_cli.progress import Silence
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
-
     from stego_cli.config.ablate import AblateConfig
     from stego_cli.config.model import MethodConfig
     from stego_cli.engine.ablate.grid import Cell
     from stego_cli.engine.ablate.ground import OpenGround
-    from stego_cli.engine.ablate.validation import Group, LookedAt
+    from stego_cli.engine.ablate.validation import Group
     from stego_cli.engine.train.batches import Supply
     from stego_cli.engine.train.step import Trainee, TrainState
     from stego_cli.methods.base import Method
     from stego_cli.metrics.scores import Scores
     from stego_cli.probes.linear import LinearProbe
-    from stego_cli.segmenter import Array
-
-HEADS = ("cluster", "linear", "cluster_crf", "linear_crf")
 
 
 @dataclass(frozen=True)
@@ -143,8 +132,7 @@ def _fresh(config: AblateConfig, ground: OpenGround, start: Start, cell: Cell) -
         len(ground.plan.space),
         cell.seed,
     )
-    state.trainee.to(ground.device)
-    state.first_bad = state.first_bad.to(ground.device)
+    state.to(ground.device)
     kind = head_autocast(ground.plan.config, ground.device)
     if kind is not None:
         state.model = InType(state.trainee, kind)
@@ -167,70 +155,6 @@ def _steps(config: AblateConfig, ground: OpenGround, state: TrainState, supply: 
             f"the loss or its gradient was no finite number at step {bad}\n\n"
             "hint: try a smaller --set train.optimiser.lr or train.optimiser.probe_lr"
         )
-
-
-@torch.inference_mode()
-def measure_cell(config: AblateConfig, ground: OpenGround, trained: Trained) -> tuple[Tally, dict[str, Scores]]:
-    """Measure a cell on all images of the validation split, as `stego eval` measures its model.
-
-    Raises:
-        StegoError: If there is nothing to measure on.
-    """
-    rows = {"cluster": ground.plan.clusters, "linear": len(ground.plan.space)}
-    heads = [head for head in HEADS if config.crf or not head.endswith("_crf")]
-    classes = len(ground.plan.space)
-    tally = Tally({head: torch.zeros(rows[head.split("_")[0]], classes, dtype=torch.int64) for head in heads})
-    images = 0
-    for image in looked_at(ground.look, trained.groups, with_pixels=config.crf):
-        images += 1
-        for head, said in _answers(config, ground, trained, image).items():
-            labels = image.labels
-            if config.protocol == "paper":
-                labels = views.apply_to_labels(image.view, labels)
-            tally.counts[head] += count_image(said, labels, *tally.counts[head].shape).dense()
-    if not images or not any(bool(counts.any()) for counts in tally.counts.values()):
-        raise StegoError(
-            f"no pixel of the labels of the {images} images to measure on is one of {classes} classes\n\n"
-            f"hint: class ids count from 0 to {classes - 1}; --classes or --label-space say which there are"
-        )
-    scores, _ = score_all(tally, "reference" if config.protocol == "paper" else "errors", overcluster=False)
-    return tally, scores
-
-
-def code_of(method: Method, maps: Tensor) -> Tensor:
-    """Return the code of one image (K, h, w), averaged over its mirror image if the maps (m, C, h, w) hold it.
-
-    A method that standardises by the batch sees the two as its batch, as `stego eval` does with --batch-size 1.
-    """
-    codes = method.code(maps).float()
-    return codes[0] if len(codes) == 1 else (codes[0] + codes[1].flip(-1)) / 2
-
-
-def _answers(config: AblateConfig, ground: OpenGround, trained: Trained, image: LookedAt) -> dict[str, Array]:
-    """Return what every head says of one image, at the size at which the protocol compares."""
-    maps = torch.from_numpy(image.maps).to(ground.device).float()
-    code = code_of(trained.reading, maps)
-    scores = {
-        "cluster": cluster_scores(trained.trainee.cluster_probe, code, image.view.size, ALPHA),
-        "linear": linear_scores(trained.linear_probe, code, image.view.size),
-    }
-    # The most likely class is the one of the highest score: a softmax is only needed where a CRF weighs them.
-    answers = {head: _compared(config, image, each.cpu().numpy()) for head, each in scores.items()}
-    if image.pixels is None:
-        return answers
-    guide = image.pixels
-    if config.protocol == "paper":
-        backbone = ground.plan.run.backbone
-        guide = seen_by_crf(views.normalise(guide, backbone.mean, backbone.std)[0].numpy(), backbone.mean, backbone.std)
-    stacks = [torch.log_softmax(each, dim=0).cpu().numpy() for each in scores.values()]
-    refined = build_crf(config.crf_parameters).refine(guide, stacks)
-    sharp = {f"{head}_crf": _compared(config, image, each) for head, each in zip(scores, refined, strict=True)}
-    return answers | sharp
-
-
-def _compared(config: AblateConfig, image: LookedAt, scores: Array) -> Array:
-    """Return the best class of each pixel: at working size under `paper`, at the image's own under `native`."""
-    return scores.argmax(0) if config.protocol == "paper" else views.restore_labels(image.view, scores)[0]
 
 
 def run_cell(config: AblateConfig, ground: OpenGround, cell: Cell, keep: Path | None = None) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,10 +12,10 @@ from stego_cli.config.model import DinoConfig
 from stego_cli.crf.build import build_crf
 from stego_cli.data import views
 from stego_cli.engine.ablate.ground import look_of, without_head
-from stego_cli.engine.ablate.scoring import cluster_scores, linear_scores
 from stego_cli.engine.ablate.validation import groups_of
 from stego_cli.engine.device import choose_device
-from stego_cli.engine.train.step import build_train_state, train_step
+from stego_cli.engine.train.step import build_train_state
+from stego_cli.engine.train.timing import median_seconds, step_seconds
 from stego_cli.methods.stego.draws import draw_step, plan_draws
 from stego_cli.methods.stego.step import StepInput
 from stego_cli.probes.cluster import ClusterProbe
@@ -25,13 +23,11 @@ from stego_cli.probes.linear import LinearProbe
 from stego_cli.progress import Silence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stego_cli.config.ablate import AblateConfig
     from stego_cli.engine.ablate.grid import Cell
     from stego_cli.engine.train.setup import Plan
-
-TIMED = 3  # calls, after one that is not
 
 
 @dataclass
@@ -117,8 +113,7 @@ def _timed_step(config: AblateConfig, plan: Plan, cell: Cell) -> float:
     state = build_train_state(
         method if learns else DinoConfig(), loss, train.optimiser, channels, plan.clusters, len(plan.space), 0
     )
-    state.trainee.to(device)
-    state.first_bad = state.first_bad.to(device)
+    state.to(device)
     features = torch.randn(batch, channels, side, side)
     pixels = len(range(0, train.resolution, config.train.label_stride))
     step = StepInput(
@@ -127,7 +122,7 @@ def _timed_step(config: AblateConfig, plan: Plan, cell: Cell) -> float:
         neighbor_features=features.flip(0) if learns else None,
         labels=torch.zeros(batch, pixels, pixels, dtype=torch.uint8),
     ).to(device)
-    return _median(lambda number: float(train_step(state, step, number)["total"]))
+    return step_seconds(state, step)
 
 
 @torch.inference_mode()
@@ -135,17 +130,17 @@ def _timed_image(config: AblateConfig, plan: Plan, dim: int) -> float:
     """Return the median seconds of measuring one made-up image without a CRF."""
     look = look_of(config, plan)
     group = groups_of(look, Silence())[0]
-    code = torch.randn(dim, *group.fingerprint.shape[1:])
+    code = torch.randn(1, dim, *group.fingerprint.shape[1:])
     clusters, classes = ClusterProbe(plan.clusters, dim), LinearProbe(len(plan.space), dim)
     view = look.view(*group.dataset.size(0))
 
     def one(_number: int) -> float:
-        for scores in (cluster_scores(clusters, code, view.size, 2.0), linear_scores(classes, code, view.size)):
+        for scores in (clusters.log_probs(code, 2.0, view.size), classes.log_probs(code, view.size)):
             if config.protocol == "native":
-                views.restore_labels(view, scores.numpy())
+                views.restore_labels(view, scores[0].numpy())
         return 0.0
 
-    return _median(one)
+    return median_seconds(one)
 
 
 def _timed_crf(config: AblateConfig, plan: Plan) -> float:
@@ -155,22 +150,4 @@ def _timed_crf(config: AblateConfig, plan: Plan) -> float:
     image = random.integers(0, 255, (*group.size, 3), dtype=np.uint8)
     stacks = [random.random((count, *group.size), np.float32) for count in (plan.clusters, len(plan.space))]
     crf = build_crf(config.crf_parameters)
-    return _median(lambda _: float(crf.refine(image, stacks)[0][0, 0, 0]))
-
-
-@torch.inference_mode()
-def timed_backbone(config: AblateConfig, plan: Plan) -> float:
-    """Return the median seconds that the backbone takes for an image of training, reading it apart."""
-    side, backbone = config.train.resolution, plan.run.backbone
-    device = next((each.device for each in (*backbone.parameters(), *backbone.buffers())), torch.device("cpu"))
-    images = torch.zeros(2, 3, side, side, device=device)
-    return _median(lambda _: float(backbone(images).sum())) / len(images)
-
-
-def _median(work: Callable[[int], float]) -> float:
-    times = []
-    for number in range(TIMED + 1):
-        started = time.perf_counter()
-        work(number)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
+    return median_seconds(lambda _: float(crf.refine(image, stacks)[0][0, 0, 0]))

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from stego_cli.catalog.models import RUNS
 from stego_cli.config.fields import usable_cores
 from stego_cli.engine.ablate.checkpoints import key_of
-from stego_cli.engine.ablate.estimate import Pace, estimate_cells, timed_backbone
+from stego_cli.engine.ablate.estimate import Pace, estimate_cells
 from stego_cli.engine.ablate.grid import Cell, Grid, plan_grid
 from stego_cli.engine.ablate.ground import Ground, images_to_see, plan_ground, provenance_of
 from stego_cli.engine.ablate.projection import is_slow, refuse_unready
 from stego_cli.engine.ablate.record import Results
 from stego_cli.engine.ablate.workers import slots
+from stego_cli.engine.train.timing import backbone_seconds
 from stego_cli.errors import ConfigError, StegoError
 from stego_cli.files import printable
 
@@ -164,15 +165,16 @@ def make_ablation_plan(config: AblateConfig, report: Report) -> AblationPlan:
     places = places[: max(len(left), 1)]
     threads = max(usable_cores() // len(places), 1)
     estimates: dict[str, float] = {}
-    backbone_seconds = 0.0
+    seeing = 0.0
     for each in grounds:
         todo = [cell for cell in each.grid.cells if not results.is_done(cell.key)]
         estimates |= estimate_cells(config, each.plan, todo, threads)
         if todo and any(each.to_see):
             larger = (config.train.eval_resolution / config.train.resolution) ** 2
-            backbone_seconds += timed_backbone(config, each.plan) * (each.to_see[0] + larger * each.to_see[1])
+            per_image = backbone_seconds(each.plan.run.backbone, config.train.resolution, 2)
+            seeing += per_image * (each.to_see[0] + larger * each.to_see[1])
     pace = Pace(estimates, len(places))
-    return AblationPlan(config, grounds, config.checkpoints, out, results, places, pace, backbone_seconds)
+    return AblationPlan(config, grounds, config.checkpoints, out, results, places, pace, seeing)
 
 
 def settings_of(config: AblateConfig) -> dict[str, Any]:

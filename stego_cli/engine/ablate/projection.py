@@ -16,18 +16,14 @@ from stego_cli.config.model import LandmarkConfig
 from stego_cli.engine.train import fitting
 from stego_cli.engine.train.projected import ProjectedReader, project_all
 from stego_cli.features.store import FeatureStore, check_space, estimate
-from stego_cli.methods.base import FeatureSource, Fitted
+from stego_cli.methods.base import Fitted
 from stego_cli.methods.build import build_method
-from stego_cli.methods.dimred.pca import fit_pca
-from stego_cli.methods.dimred.positions import spread_positions
+from stego_cli.methods.dimred.pca import Pca, PcaBasis
 from stego_cli.progress import Silence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
-
-    from numpy.typing import NDArray
-    from torch import Tensor
 
     from stego_cli.config.model import MethodConfig, PcaConfig
     from stego_cli.engine.ablate.ground import OpenGround
@@ -176,19 +172,14 @@ def refuse_unready(config: MethodConfig, channels: int) -> None:
 def explained_variance(ground: OpenGround, config: PcaConfig, report: Report) -> list[float]:
     """Return the share of the variance along every principal axis of the training images, the largest first.
 
+    They are those of the fit that all dimensions of the method share.
+
     Raises:
-        StegoError: If there are no features to look at.
+        StegoError: If the features do not allow a fit.
     """
-    sampler = ground.supply.sampler
-
-    def read(images: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(ground.features.read(images)).float()
-
-    def track(batches: Iterator[Tensor], doing: str, total: int) -> Iterator[Tensor]:
-        return report.track(batches, doing, total)
-
-    source = FeatureSource(sampler.usable, read, sampler.batch_size, track)
-    basis = fit_pca(spread_positions(source, config.fit_images, config.fit_positions))
+    run = ground.plan.run
+    method = Pca(config, run.backbone.channels)
+    basis = PcaBasis.from_tensors(fitting.open_fit(method, run, ground.supply, ground.device, report))
     shares: list[float] = basis.variance_ratio.tolist()
     return shares
 

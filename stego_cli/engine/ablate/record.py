@@ -6,6 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from stego_cli.engine.differences import differences
 from stego_cli.errors import OutputError
 from stego_cli.files import output_error, printable, write_text
 from stego_cli.report.ablation_results import DONE, RESULTS_NAME, Line, read_lines
@@ -108,26 +109,3 @@ class Results:
 def as_text(line: Line) -> str:
     """Return a line as it is written, with its end."""
     return json.dumps(line, allow_nan=False, separators=(",", ":")) + "\n"
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """List the settings that differ, with both values.
-
-    Example:
-        >>> differences({"train": {"steps": 5}}, {"train": {"steps": 6}})
-        ['train.steps: 5 before, 6 now']
-    """
-    found = []
-    for name in sorted(before.keys() | now.keys()):
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += differences(old, new, f"{prefix}{name}.")
-        elif old != new:
-            found.append(f"{prefix}{name}: {_words(old)} before, {_words(new)} now")
-    return found
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value is None else str(value)

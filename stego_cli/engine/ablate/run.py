@@ -16,7 +16,7 @@ from stego_cli.engine.ablate.ground import prepare_ground
 from stego_cli.engine.ablate.plan import AblationPlan, make_ablation_plan, settings_of
 from stego_cli.engine.ablate.projection import explained_variance, fitted_method, is_slow
 from stego_cli.engine.ablate.workers import Crew, Outcome, Task
-from stego_cli.engine.train.run import Listener
+from stego_cli.engine.listener import Listener
 from stego_cli.engine.workplace import workplace
 from stego_cli.errors import OutputError, StegoError
 from stego_cli.files import printable, write_text

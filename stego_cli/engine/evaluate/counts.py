@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stego_cli.engine.fit_model import Skipping
+from stego_cli.engine.listener import Listener
 from stego_cli.engine.measure import Measured, Pass, measured, rows_of
 from stego_cli.engine.ranks import Ranks
 from stego_cli.errors import StegoError
@@ -66,7 +66,7 @@ def count_all(work: Pass, dataset: Dataset, report: Report, ranks: Ranks | None 
     """
     ranks = ranks or Ranks()
     labelled = [sample for sample in dataset.samples if sample.label is not None]
-    listener = Skipping(report)
+    listener = Listener(report)
     share = replace(dataset, samples=tuple(ranks.share(labelled)))
     probes = work.settings.probes
     heads = [*probes, *(f"{probe}_crf" for probe in probes if work.also_crf)]

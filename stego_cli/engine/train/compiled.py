@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from stego_cli.config.train import CompileChoice
+    from stego_cli.config.words import CompileChoice
     from stego_cli.engine.train.step import TrainState
     from stego_cli.methods.stego.step import StepInput
     from stego_cli.progress import Report

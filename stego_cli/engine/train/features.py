@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from stego_cli.config.train import FeatureMode, TrainConfig
+    from stego_cli.config.train import TrainConfig
+    from stego_cli.config.words import FeatureMode
     from stego_cli.engine.backbone_run import BackboneRun
     from stego_cli.features.fingerprint import Fingerprint
     from stego_cli.features.reader import FeatureReader, Records

@@ -7,16 +7,14 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import save
-
 from stego_cli.catalog.locate import stego_home
 from stego_cli.checkpoints.native import read_safetensors
 from stego_cli.config.model import DinoConfig
 from stego_cli.engine.backbone_run import derived_name, fingerprint
+from stego_cli.engine.saved_state import write_tensors
 from stego_cli.engine.train.measure import len_of_batch
 from stego_cli.engine.train.projected import ProjectedBackbone, ProjectedReader, project_all
 from stego_cli.errors import CheckpointError
-from stego_cli.files import atomic_write
 from stego_cli.methods.base import FeatureSource, Fitted
 from stego_cli.methods.build import build_method
 
@@ -58,7 +56,7 @@ def with_fitted(config: TrainConfig, run: BackboneRun, supply: Supply, ranks: Ra
     if not isinstance(wanted, Fitted):
         return supply
     if ranks.world > 1:
-        ranks.together(lambda: _leave_fit(wanted, run, supply, ranks.device, report))
+        ranks.together(lambda: open_fit(wanted, run, supply, ranks.device, report))
     method = fitted_method(config.method, run, supply, ranks.device, report)
     features = supply.features
     if features is not None:
@@ -91,18 +89,25 @@ def fitted_method(
     """
     method = build_method(config, supply.backbone.channels)
     if isinstance(method, Fitted):
-        method.adopt(_open_fit(method, run, supply, device, report), supply.seed)
+        method.adopt(open_fit(method, run, supply, device, report), supply.seed)
     return method.to(device).eval()
 
 
-def _leave_fit(method: Fitted, run: BackboneRun, supply: Supply, device: torch.device, report: Report) -> None:
-    _open_fit(method, run, supply, device, report)
-
-
-def _open_fit(
+def open_fit(
     method: Fitted, run: BackboneRun, supply: Supply, device: torch.device, report: Report
 ) -> dict[str, Tensor]:
-    """Return what a method was fitted to, from the disk if an earlier run left it there."""
+    """Return what a method was fitted to, from the disk if an earlier run left it there; else fit it, and leave it.
+
+    Args:
+        method: To be fitted; the same is returned for all methods of equal recipes.
+        run: Images and backbone.
+        supply: Gives features of the backbone; its seed is that of the fit.
+        device: Where the backbone is.
+        report: Told what is done.
+
+    Raises:
+        StegoError: If the features do not allow the fit, or it cannot be written.
+    """
     recipe = method.recipe(supply.seed)
     about, kind = _about(recipe, run, supply), recipe["kind"]
     place = _place(kind, run, about)
@@ -119,9 +124,7 @@ def _open_fit(
     report.note(f"fitting {kind} to features of {len(supply.sampler.usable)} images")
     source = FeatureSource(supply.sampler.usable, read, len_of_batch(supply), track)
     fitted = method.fit(source, supply.seed)
-    data = save({name: value.contiguous() for name, value in fitted.items()}, metadata={KEY: about})
-    with atomic_write(place) as file:
-        file.write(data)
+    write_tensors(place, fitted, {KEY: about})
     return fitted
 
 

@@ -139,9 +139,7 @@ def fresh_state(job: Job) -> TrainState:
 
 def _state(job: Job) -> tuple[TrainState, Progress]:
     """Return a fresh state, or the one that was saved."""
-    state = fresh_state(job)
-    state.trainee.to(job.ranks.device)
-    state.first_bad = state.first_bad.to(job.ranks.device)
+    state = fresh_state(job).to(job.ranks.device)
     if job.autocast is not None:
         state.model = InType(state.trainee, job.autocast)
     if job.place.state.is_file():

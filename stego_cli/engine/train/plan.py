@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,8 @@ from stego_cli.engine.train.features import DTYPES
 from stego_cli.engine.train.fitting import for_probes_alone
 from stego_cli.engine.train.setup import make_plan
 from stego_cli.engine.train.start import target_of
-from stego_cli.engine.train.step import build_train_state, train_step
+from stego_cli.engine.train.step import build_train_state
+from stego_cli.engine.train.timing import backbone_seconds, step_seconds
 from stego_cli.errors import StegoError
 from stego_cli.features.store import FeatureStore
 from stego_cli.files import printable
@@ -23,13 +22,9 @@ from stego_cli.methods.stego.draws import draw_step, plan_draws
 from stego_cli.methods.stego.step import StepInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from stego_cli.config.train import TrainConfig
     from stego_cli.engine.train.setup import Plan
     from stego_cli.progress import Report
-
-TIMED = 3  # steps, after one that is not
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ def plan_training(config: TrainConfig, report: Report) -> TrainPlan:
     plan = make_plan(config, report)
     batch = min(config.batch_size, len(plan.run.dataset))
     per_step, parameters = _timed_steps(plan, batch)
-    per_image = _timed_images(plan, batch)
+    per_image = backbone_seconds(plan.run.backbone, config.resolution, min(batch, 4))
     missing = 0 if _cached(plan) else len(plan.run.dataset)
     # One pass serves features and neighbours; at every step, live features are of images and of their neighbours.
     passes = missing * per_image
@@ -126,8 +121,7 @@ def _timed_steps(plan: Plan, batch: int) -> tuple[float, int]:
         channels, method = method.code_dim or channels, for_probes_alone(config).method
     classes = len(plan.space) if plan.run.dataset.is_labelled else None
     state = build_train_state(method, config.loss, config.optimiser, channels, plan.clusters, classes, config.seed)
-    state.trainee.to(device)
-    state.first_bad = state.first_bad.to(device)
+    state.to(device)
     draws = draw_step(plan_draws(config.loss, 0.0, batch, channels), config.seed, 0)
     side = config.resolution // plan.run.backbone.patch_size
     features = torch.randn(batch, channels, side, side)
@@ -142,23 +136,4 @@ def _timed_steps(plan: Plan, batch: int) -> tuple[float, int]:
         "neighbor_salience": torch.ones(square, dtype=torch.bool) if config.loss.use_salience else None,
     }
     step = StepInput(features, draws, neighbor_features=features.flip(0), **optional).to(device)
-    seconds = _median(lambda number: float(train_step(state, step, number)["total"]))
-    return seconds, sum(each.numel() for each in state.trainee.parameters())
-
-
-@torch.no_grad()
-def _timed_images(plan: Plan, batch: int) -> float:
-    """Return the median seconds that the backbone takes for an image, reading it apart."""
-    side, backbone = plan.config.resolution, plan.run.backbone
-    images = torch.zeros(min(batch, 4), 3, side, side, device=plan.config.device)
-    return _median(lambda _: float(backbone(images).sum())) / len(images)
-
-
-def _median(work: Callable[[int], float]) -> float:
-    """Return the median seconds of some calls, each of which returns a number, so that the device has finished."""
-    times = []
-    for number in range(TIMED + 1):
-        started = time.perf_counter()
-        work(number)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
+    return step_seconds(state, step), sum(each.numel() for each in state.trainee.parameters())

@@ -65,7 +65,7 @@ class Ranks:
         flag = torch.tensor(float(wish), device=self.device)
         return bool(self.fabric.all_reduce(flag, reduce_op="sum") > 0)
 
-    def together(self, task: Callable[[], None]) -> None:
+    def together(self, task: Callable[[], object]) -> None:
         """Let the first process do something that the others need, and all of them end if it cannot.
 
         Raises:

@@ -16,6 +16,7 @@ import torch
 
 from stego_cli import __version__
 from stego_cli.engine.extract import rank_and_world
+from stego_cli.engine.listener import Listener
 from stego_cli.engine.train.curves import check_watchers, watchers
 from stego_cli.engine.train.fitting import for_probes_alone, with_fitted
 from stego_cli.engine.train.loop import Job, Place, run_job
@@ -26,11 +27,10 @@ from stego_cli.engine.train.start import look_before, record_of, target_of
 from stego_cli.engine.workplace import workplace
 from stego_cli.errors import MissingDependencyError
 from stego_cli.files import TEMPORARY, atomic_write, printable, write_text
-from stego_cli.progress import ShowsLosses, Silence
+from stego_cli.progress import Silence
 from stego_cli.report.loss_curve import draw_loss_curve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from stego_cli.config.losses import LossConfig
@@ -118,35 +118,6 @@ class TrainResult:
             "seconds": round(self.seconds, 3),
             "config": self.config.model_dump(mode="json"),
         }
-
-
-class Listener:
-    """A `Report` that passes everything on, a note or a warning once only, and remembers what was skipped."""
-
-    def __init__(self, report: Report) -> None:
-        self.report = report
-        self.skipped: list[str] = []
-        self._said: set[str] = set()
-        self.track = report.track
-
-    def note(self, message: str) -> None:
-        """Pass a note on, unless it was said before: several stages look at the same dataset."""
-        if message not in self._said:
-            self._said.add(message)
-            self.report.note(message)
-
-    def warn(self, message: str) -> None:
-        """Pass a warning on as one line, for grep."""
-        line = printable(message.replace("\n\nhint: ", "; "))
-        if line not in self._said:
-            self._said.add(line)
-            self.skipped.append(line)
-            self.report.warn(line)
-
-    def losses(self, step: int, values: Mapping[str, float]) -> None:
-        """Pass the loss terms on to a report that shows them."""
-        if isinstance(self.report, ShowsLosses):
-            self.report.losses(step, values)
 
 
 def train_model(config: TrainConfig, report: Report) -> TrainResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stego_cli.catalog.models import RUNS
+from stego_cli.engine.differences import differences
 from stego_cli.engine.train.state import read_progress
 from stego_cli.errors import OutputError, StegoError
 from stego_cli.files import printable
@@ -97,23 +98,10 @@ def _steps_done(state: Path, settings: Mapping[str, Any]) -> int:
     """
     progress = read_progress(state)
     before = {name: value for name, value in progress.settings.items() if name != "world"}
-    differences = list(_differences(before, dict(settings)))
-    if differences:
+    if found := differences(before, settings):
         raise StegoError(
             f"the run in `{printable(state.parent)}` was started with other settings:\n  "
-            + "\n  ".join(differences)
+            + "\n  ".join(found)
             + "\n\nhint: go back to them to go on with it, start anew with --overwrite, or choose another --out"
         )
     return progress.step
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """List the settings that differ, with both values."""
-    found = []
-    for name in sorted(before.keys() | now.keys()):
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += _differences(old, new, f"{prefix}{name}.")
-        elif old != new:
-            found.append(f"{prefix}{name}: {old} before, {new} now")
-    return found

@@ -6,11 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import save
-
 from stego_cli.checkpoints.native import read_safetensors
-from stego_cli.errors import CheckpointError
-from stego_cli.files import atomic_write, printable
+from stego_cli.engine.saved_state import below, optimizer_tensors, restore_optimizer, unusable, write_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +18,6 @@ if TYPE_CHECKING:
 
 KEY = "stego_training"
 FORMAT = 1
-AGAIN = "start anew with --overwrite"
 
 
 @dataclass(frozen=True)
@@ -71,18 +67,11 @@ def save_state(state: TrainState, progress: Progress, path: Path) -> None:
     """
     tensors = {f"model.{name}": value for name, value in state.trainee.state_dict().items()}
     for name, optimizer in state.optimizers.items():
-        for number, entries in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{name}.{number}.{key}": value for key, value in entries.items()}
+        tensors |= optimizer_tensors(f"optimizer.{name}.", optimizer)
     tensors |= {f"window.{name}": value for name, value in progress.window.items()}
     about = asdict(progress) | {"format": FORMAT}
     del about["window"]
-    # One entry only: the library writes several in an order that changes from run to run.
-    data = save(
-        {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
-        metadata={KEY: json.dumps(about)},
-    )
-    with atomic_write(path) as file:
-        file.write(data)
+    write_tensors(path, tensors, {KEY: json.dumps(about)})
 
 
 def read_progress(path: Path) -> Progress:
@@ -103,16 +92,12 @@ def load_state(path: Path, state: TrainState) -> Progress:
     progress, tensors = _decode(path)
     device = state.first_bad.device
     try:
-        state.trainee.load_state_dict(_below("model.", tensors))
+        state.trainee.load_state_dict(below("model.", tensors))
         for name, optimizer in state.optimizers.items():
-            entries: dict[int, dict[str, Tensor]] = {}
-            for key, value in _below(f"optimizer.{name}.", tensors).items():
-                number, _, kind = key.partition(".")
-                entries.setdefault(int(number), {})[kind] = value
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+            restore_optimizer(f"optimizer.{name}.", optimizer, tensors)
     except (RuntimeError, ValueError, KeyError) as error:
-        raise _unusable(path, "it is of a run with other sizes") from error
-    progress.window = {name: value.to(device) for name, value in _below("window.", tensors).items()}
+        raise unusable(path, "it is of a run with other sizes") from error
+    progress.window = {name: value.to(device) for name, value in below("window.", tensors).items()}
     return progress
 
 
@@ -121,17 +106,9 @@ def _decode(path: Path) -> tuple[Progress, dict[str, Tensor]]:
     try:
         about = json.loads(metadata[KEY])
         if about.pop("format") != FORMAT:
-            raise _unusable(path, "it was written by another version of stego")
+            raise unusable(path, "it was written by another version of stego")
         measured = [Measured(**each) for each in about.pop("measured")]
         kept, refitted = (value and Measured(**value) for value in (about.pop("kept"), about.pop("refitted", None)))
         return Progress(**about, measured=measured, kept=kept, refitted=refitted), tensors
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _unusable(path, "it is no state of a training run, or was changed by hand") from error
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _unusable(path: Path, why: str) -> CheckpointError:
-    return CheckpointError(f"no run can go on from `{printable(path)}`: {why}\n\nhint: {AGAIN}")
+        raise unusable(path, "it is no state of a training run, or was changed by hand") from error

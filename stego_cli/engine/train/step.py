@@ -89,6 +89,12 @@ class TrainState:
     first_bad: Tensor
     watch_gradients: bool = field(default=True)
 
+    def to(self, device: torch.device) -> TrainState:
+        """Move a fresh state, whose optimizers remember nothing yet, and return it."""
+        self.trainee.to(device)
+        self.first_bad = self.first_bad.to(device)
+        return self
+
     def bad_step(self) -> int | None:
         """Return the first step that went wrong, or None. Waits for the device, so ask now and then.
 

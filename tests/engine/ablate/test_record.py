@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stego_cli.engine.ablate.record import Results, as_text, differences
+from stego_cli.engine.ablate.record import Results, as_text
 from stego_cli.errors import OutputError, StegoError
 from stego_cli.report.ablation_results import read_lines
 
@@ -82,13 +82,6 @@ def test_cells_of_other_settings_are_refused_by_name(tmp_path: Path) -> None:
         results.refuse_others({"train": {"steps": 6}}, {})
     with pytest.raises(OutputError, match=r"method_config.code_dim: 3 before, 4 now"):
         results.refuse_others(same, {"a": {"method_config": {"kind": "pca", "code_dim": 4}}})
-
-
-def test_differences_are_in_words() -> None:
-    assert differences({"crf": False, "x": 1}, {"crf": True, "y": None}) == [
-        "crf: no before, yes now",
-        "x: 1 before, none now",
-    ]
 
 
 def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stego_cli.checkpoints.native import load_checkpoint
+from stego_cli.checkpoints.native import load_checkpoint, read_safetensors
 from stego_cli.config.ablate import AblateConfig
 from stego_cli.config.evaluate import EvalConfig
 from stego_cli.engine.ablate import validation, workers
@@ -29,6 +29,7 @@ from stego_cli.engine.evaluate.run import evaluate_models
 from stego_cli.engine.train.run import train_model
 from stego_cli.errors import ConfigError, OutputError, StegoError
 from stego_cli.features.store import FeatureStore
+from stego_cli.methods.dimred import pca
 from stego_cli.progress import Silence
 from stego_cli.report.ablation_results import read_lines, read_variance
 
@@ -157,6 +158,20 @@ def test_the_backbone_sees_each_image_once_for_all_cells(scenes: Path, monkeypat
     assert sum(seen) == 3
     run_ablation(config_for(scenes, seeds=2, out="again"), Silence())
     assert sum(seen) == 3
+
+
+def test_components_are_found_once_for_cells_and_explained_variance(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits: list[int] = []
+    real = pca.moments
+    monkeypatch.setattr(pca, "moments", lambda vectors, **how: fits.append(1) or real(vectors, **how))
+    run_ablation(config_for(scenes, methods=["pca"]), Silence())
+    assert len(fits) == 1
+    (stored,) = (Path("home") / "fitted").glob("*-pca-*")
+    variances = read_safetensors(stored)[1]["variances"]
+    ratio = read_variance(Path("results"))["scenes/filterbank"]["ratio"]
+    assert ratio == pytest.approx((variances / variances.sum()).tolist())
 
 
 def test_a_finished_grid_is_left_alone_and_a_larger_one_goes_on(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:

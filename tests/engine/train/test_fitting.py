@@ -17,7 +17,7 @@ from stego_cli.checkpoints.native import load_checkpoint
 from stego_cli.config.model import FilterbankConfig, UmapConfig
 from stego_cli.config.train import TrainConfig
 from stego_cli.data import views
-from stego_cli.engine.train import fitting
+from stego_cli.engine import saved_state
 from stego_cli.engine.train import run as train_run
 from stego_cli.engine.train.data import read_squares
 from stego_cli.engine.train.run import TrainResult, train_model
@@ -251,7 +251,7 @@ def test_a_full_disk_is_said_and_leaves_no_half_fit(labelled: Path, monkeypatch:
         raise OutputError(f"cannot write `{path}`: no space left on the disk")
         yield
 
-    monkeypatch.setattr(fitting, "atomic_write", full)
+    monkeypatch.setattr(saved_state, "atomic_write", full)
     with pytest.raises(StegoError, match="no space left"):
         train(labelled, "pca")
     assert not (Path("home") / "fitted").exists()

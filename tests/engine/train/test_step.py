@@ -65,6 +65,15 @@ def test_a_step_updates_everything_and_reports_terms_without_gradient() -> None:
     torch.testing.assert_close(terms["total"], parts)
 
 
+def test_a_state_that_was_moved_works_as_before() -> None:
+    moved, other = state_for(), state_for()
+    assert moved.to(torch.device("cpu")) is moved
+    torch.testing.assert_close(train_step(moved, step_for(0), 0), train_step(other, step_for(0), 0))
+    elsewhere = state_for().to(torch.device("meta"))
+    assert {each.device.type for each in elsewhere.trainee.parameters()} == {"meta"}
+    assert elsewhere.first_bad.device.type == "meta"
+
+
 def test_the_loss_is_one_graph_for_compilers() -> None:
     state = state_for()
     plain = state.trainee(Sealed(step_for(0)))
