@@ -21,7 +21,7 @@ from stego_cli.crf import kernels
 from stego_cli.crf.base import LEAST_PROBABILITY, bilinear_neighbours, check_image, check_log_probs, too_many_cells
 from stego_cli.crf.lattice import Lattice, build_lattice
 from stego_cli.crf.plane import Plane, PlaneCache, positions
-from stego_cli.crf.team import Crowd, Team, even_parts, thread_count
+from stego_cli.crf.team import Team, even_parts, thread_count, thread_shares
 from stego_cli.crf.vectors import LANES
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ _PARTS = 4  # runs of pixels for each thread, so that none waits long for the la
 _LARGEST = 80.0  # power of e up to which no pixel's largest class needs to be taken off first
 
 _PLANES = PlaneCache()
-_CROWD = Crowd()  # images under way in this process share its cores
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,10 @@ class Field:
 
 @dataclass(frozen=True)
 class FastCrf:
-    """A `DenseCrf` that uses every core it may; the same result on any number of threads, bit by bit."""
+    """A `DenseCrf` that uses every core it may; the same result on any number of threads, bit by bit.
+
+    Whoever calls `refine` in several threads shares the cores out, by telling PyTorch in each how many it may use.
+    """
 
     parameters: CrfParameters
 
@@ -75,16 +77,17 @@ class FastCrf:
         Raises:
             StegoError: Also if the image is too large, or a reach too small, for the cells to be counted.
         """
-        with _CROWD as under_way:
-            return self._refine(image, stacks, max(1, thread_count() // under_way))
+        return self._refine(image, stacks, thread_count())
 
     def refine_batch(
         self, images: Sequence[NDArray[np.uint8]], stacks: Sequence[Sequence[NDArray[np.floating]]]
     ) -> list[list[NDArray[np.float32]]]:
         """Sharpen the stacks of several images; see `DenseCrf.refine_batch`."""
         fit = min(starmap(_fit_together, zip(images, stacks, strict=True)), default=1)
-        with ThreadPoolExecutor(min(fit, thread_count())) as pool:
-            return list(pool.map(self.refine, images, stacks))
+        threads = thread_count()
+        at_once = min(fit, threads)
+        with ThreadPoolExecutor(at_once) as pool:
+            return list(pool.map(self._refine, images, stacks, thread_shares(len(images), at_once, threads)))
 
     def _refine(
         self, image: NDArray[np.uint8], stacks: Sequence[NDArray[np.floating]], threads: int

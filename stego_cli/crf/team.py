@@ -6,7 +6,6 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -26,25 +25,6 @@ def thread_count() -> int:
     if wanted.isdecimal() and int(wanted) > 0:
         return int(wanted)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class Crowd:
-    """Counts who is inside; entering gives the number, oneself included."""
-
-    def __init__(self) -> None:
-        self._inside = 0
-        self._lock = Lock()
-
-    def __enter__(self) -> int:
-        with self._lock:
-            self._inside += 1
-            return self._inside
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._lock:
-            self._inside -= 1
 
 
 class Team:
@@ -83,3 +63,15 @@ def even_parts(count: int, parts: int) -> list[tuple[int, int]]:
     """
     edges = [count * part // parts for part in range(parts + 1)]
     return [(begin, end) for begin, end in pairwise(edges) if end > begin]
+
+
+def thread_shares(count: int, at_once: int, threads: int) -> list[int]:
+    """Say how many of `threads` each of `count` things gets, of which `at_once` are worked on at the same time.
+
+    The last few get more where they are fewer than the others.
+
+    Example:
+        >>> thread_shares(6, 4, 4), thread_shares(3, 2, 8)
+        ([1, 1, 1, 1, 2, 2], [4, 4, 8])
+    """
+    return [max(1, threads // min(at_once, count - item // at_once * at_once)) for item in range(count)]

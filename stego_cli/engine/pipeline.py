@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import numpy as np
 import torch
 
 from stego_cli.engine.device import is_out_of_memory
 from stego_cli.engine.halving import HalvingSegmenter
 from stego_cli.engine.threads import Cores, executor, in_order
-from stego_cli.errors import ImageError
+from stego_cli.errors import ImageError, StegoError
 from stego_cli.segmenter import PASS_PIXELS
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Pipeline(Generic[T, R]):
         """Yield the result of every image, in order; batches are of equal working size.
 
         Raises:
+            StegoError: If the model's scores of an image are no finite numbers: those of others would be noise, too.
             Exception: The first error of `finish` or of the model, in the order of the images. What has not begun is
                 dropped then, as it is when the caller stops asking.
         """
@@ -148,6 +150,7 @@ class Pipeline(Generic[T, R]):
         if isinstance(scored, ImageError):
             found = scored
         else:
+            _refuse_noise(scored)
             try:
                 answers = self._model.answer(scored, image.working, image.view, self._settings)
                 found = Segmented(answers, scored.tile, seconds + time.perf_counter() - begin)
@@ -165,6 +168,20 @@ class Pipeline(Generic[T, R]):
         size = len(batch) if self._model.by_batch else max(passes // (height * width), 1)
         for start in range(0, len(batch), size):
             yield batch[start : start + size]
+
+
+def _refuse_noise(scored: Scored) -> None:
+    """Refuse scores that hold NaN or infinity, as of half precision that overflowed: a class would still be highest.
+
+    Raises:
+        StegoError: Names the probe.
+    """
+    for probe, maps in scored.maps.items():
+        if not np.isfinite(maps).all():
+            raise StegoError(
+                f"the scores of the {probe} probe hold NaN or infinity, so no class can be told from another"
+                "\n\nhint: run once with --precision fp32; if that does not help, the model file is damaged"
+            )
 
 
 def shares_of_cores(pieces: Iterable[Sequence[Seen[T]]], cores: int) -> Iterator[tuple[Sequence[Seen[T]], int]]:

@@ -2,9 +2,10 @@
 
 Parts: `predict`, a folder of images to label maps of both probes with mirror averaging and CRF, against the reference
 written as the baseline (attention materialised, a forward for the image and one for its mirror, the code upsampled for
-each probe, a pool of four processes with pydensecrf for each probe); `backbone`, the share of the machine's measured
-matrix-multiply rate that the network reaches; `startup`; `seams`, what windows change; `precision`, how many pixels
-bfloat16 changes. Weights are random. Never a test: it prints and does not fail on time.
+each probe, a pool of four processes with pydensecrf for each probe), and beside that how fast anything in fp32 could be
+at best: the time that the two forwards alone take at the machine's measured matrix-multiply rate; `backbone`, the share
+of that rate that the network reaches; `startup`; `seams`, what windows change; `precision`, how many pixels bfloat16
+changes. Weights are random. Never a test: it prints and does not fail on time.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.pool import Pool
 from pathlib import Path
@@ -53,7 +55,11 @@ SIDE = 320
 PROBES = ("cluster", "linear")
 SETTINGS = Settings(PROBES, resolution=SIDE, crf=CrfParameters())
 POOL = 4
-COMMANDS = ("", "predict", "fit", "train", "eval", "info", "crop", "knn build", "features build", "download", "convert")
+COMMANDS = (
+    "", "predict", "fit", "train", "eval", "info", "crop", "knn build", "features build", "download", "convert",
+    "ablate run", "pretrain",
+)  # fmt: skip
+SQUARES = (1024, 2048, 4096)
 REPOSITORY = Path(__file__).parents[2]
 SAMPLES = REPOSITORY / "stego_cli" / "assets" / "samples"
 
@@ -233,19 +239,27 @@ def predict_part(model: Segmenter, chosen: argparse.Namespace, folder: Path) -> 
                 config.model_copy(update={"crf": False, "out": folder / "bare"}), list(paths), Silence()
             ),
         }
-        times = by_turns(works, chosen.runs)
+        with products(torch.device(chosen.device)) as (multiply, sizes):
+            times = by_turns(works | multiply, chosen.runs)
+        rate = max(sizes[name] / times.pop(name) for name in sizes)
     per_image = {name: spent / len(paths) for name, spent in theirs.spent.items()}
     equal = agreement(folder, paths)
     ours = stages(moved, paths[0], folder)
     ratio = times["reference"] / times["ours"]
+    least = operations(model, 2) / rate
+    most = times["reference"] / len(paths) / least
+    at_best = f"two forwards at {rate / 1e9:.0f} GFLOP/s: {least:.2f} s per image, {most:.2f} times as fast"
     rows = [
         *((f"predict, {name}", f"{len(paths) / spent:7.2f} images/s") for name, spent in times.items()),
         ("ours beside reference", f"{ratio:7.2f} times as fast, {100 * equal:.3f} % of pixels equal"),
+        ("anything in fp32, at best", at_best),
         ("reference, s per image", ", ".join(f"{name} {spent:.2f}" for name, spent in per_image.items())),
         ("ours, s per image on one core", ", ".join(f"{name} {spent:.3f}" for name, spent in ours.items())),
     ]
     rates = {f"{name} images/s": len(paths) / spent for name, spent in times.items()}
-    return rows, {**rates, "ratio": ratio, "equal": equal, "reference s": per_image, "ours s on one core": ours}
+    bound = {"GFLOP/s": rate / 1e9, "s per image": least, "ratio": most}
+    parts = {"reference s": per_image, "ours s on one core": ours}
+    return rows, {**rates, "ratio": ratio, "equal": equal, "bound in fp32": bound, **parts}
 
 
 def agreement(folder: Path, paths: list[Path]) -> float:
@@ -262,44 +276,63 @@ def agreement(folder: Path, paths: list[Path]) -> float:
 
 
 def operations(model: Segmenter, images: int) -> float:
-    """Return the multiplications and additions of a vision transformer's matrix products."""
-    sizes: Any = model.backbone.network
-    width, depth, patch = sizes.embed_dim, len(sizes.blocks), model.backbone.patch_size
-    tokens = (SIDE // patch) ** 2 + 1
-    layers = 24 * tokens * width**2 + 4 * tokens**2 * width
-    return float(images * (depth * layers + 2 * (tokens - 1) * 3 * patch**2 * width))
+    """Return the multiplications and additions of a vision transformer's matrix products, from their real shapes."""
+    network: Any = model.backbone.network
+    patches = (SIDE // model.backbone.patch_size) ** 2
+    tokens = patches + network.num_prefix_tokens
+    found = 2.0 * patches * network.patch_embed.proj.weight.numel()
+    for block in network.blocks:
+        linear = [layer.weight.numel() for layer in block.modules() if isinstance(layer, torch.nn.Linear)]
+        width = block.attn.num_heads * block.attn.head_dim
+        found += 2.0 * tokens * sum(linear) + 4.0 * tokens**2 * width  # then queries by keys, and that by values
+    return images * found
+
+
+def waited(work: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    def run() -> None:
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+@contextmanager
+def products(device: torch.device) -> Iterator[tuple[dict[str, Callable[[], object]], dict[str, float]]]:
+    """Give plain matrix products in fp32 and the operations of each; on a CPU also one for each core."""
+    cores = torch.get_num_threads()
+    works: dict[str, Callable[[], object]] = {}
+    sizes: dict[str, float] = {}
+    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for side in SQUARES:
+            square = torch.randn(side, side, device=device)
+            works[f"product {side}"] = waited(lambda square=square: square @ square, device)
+            sizes[f"product {side}"] = 2.0 * side**3
+        if device.type == "cpu":
+            side = SQUARES[1]
+            square = torch.randn(side, side)
+            works["product on each core"] = lambda: list(pool.map(lambda _: square @ square, range(cores)))
+            sizes["product on each core"] = 2.0 * side**3 * cores
+        yield works, sizes
+    torch.set_num_threads(cores)  # what threads that are started later begin with
 
 
 def backbone_part(model: Segmenter, chosen: argparse.Namespace) -> Part:
     """Compare the rate of the network's forward with that of plain matrix products."""
     device, cores = torch.device(chosen.device), torch.get_num_threads()
     model = model.to(device)
-
-    def waited(work: Callable[[], object]) -> Callable[[], object]:
-        def run() -> None:
-            work()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-
-        return run
-
-    with torch.inference_mode():
-        works: dict[str, Callable[[], object]] = {}
-        for side in (1024, 2048, 4096):
-            square = torch.randn(side, side, device=device)
-            works[f"product {side}"] = waited(lambda square=square: square @ square)
+    with torch.inference_mode(), products(device) as (works, work):
         for count in (2, 4, 8):
             images = torch.randn(count, 3, SIDE, SIDE, device=device)
-            works[f"forward {count}"] = waited(lambda images=images: model.code(images))
-        work = {f"product {side}": 2.0 * side**3 for side in (1024, 2048, 4096)}
-        work |= {f"forward {count}": operations(model, count) for count in (2, 4, 8)}
+            works[f"forward {count}"] = waited(lambda images=images: model.code(images), device)
+            work[f"forward {count}"] = operations(model, count)
+        pool = ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
         if device.type == "cpu":
-            pool = ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
             pair = torch.randn(2, 3, SIDE, SIDE)
             works["a pair on each core"] = lambda: list(pool.map(in_thread(model, pair), range(cores)))
             work["a pair on each core"] = operations(model, 2 * cores)
         times = by_turns(works, chosen.runs)
-        torch.set_num_threads(cores)
+        pool.shutdown()
     rates = {name: work[name] / spent / 1e9 for name, spent in times.items()}
     ceiling = max(rate for name, rate in rates.items() if name.startswith("product"))
     forward = {name: rate / ceiling for name, rate in rates.items() if not name.startswith("product")}

@@ -3,7 +3,7 @@
 Run `python tests/bench/bench_train.py`.
 Both steps do all that training does: images or features are read, draws drawn, the step trained, its loss looked at.
 The backbone is a ViT-S/8 with random weights; images are files on disk. Both are run by turns in one process. Then a
-small setting runs for 2,000 steps as `stego train` runs them, while the memory of the process is watched.
+small setting runs for `--steps` as `stego train` runs them, while the memory of the process is watched.
 Never a test: it prints and does not fail on time.
 """
 
@@ -14,9 +14,10 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ from stego_cli.engine.train.ranks import Ranks
 from stego_cli.engine.train.setup import make_plan, make_yardstick
 from stego_cli.engine.train.step import TrainState, build_train_state, train_step
 from stego_cli.progress import Silence
+
+T = TypeVar("T")
 
 
 def draw_dataset(folder: Path, count: int, side: int) -> Path:
@@ -89,7 +92,8 @@ def speed(folder: Path, options: argparse.Namespace) -> None:
         kept.append(steps_per_second(yardstick.supply, state, 5, device))
         anew.append(steps_per_second(live, state, 1, device))
     fast, slow = statistics.median(kept), statistics.median(anew)
-    compiled(yardstick.supply, state, options)
+    if not options.without_compiled:
+        compiled(yardstick.supply, state, options)
     print(  # noqa: T201
         f"ViT-S/8, batch {options.batch}, 224 x 224, {options.device}, {torch.get_num_threads()} threads: "
         f"kept features {1000 * fast:.1f} ms, live {1000 * slow:.1f} ms per step, {slow / fast:.1f} times as fast"
@@ -125,6 +129,19 @@ class Notes(Silence):
         self.said.append(message)
 
 
+class Scale(Silence):
+    """Weighs the process after every step, in MiB."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def track(self, items: Iterable[T], doing: str, total: int) -> Iterator[T]:
+        for item in super().track(items, doing, total):
+            yield item
+            if doing == "Training":
+                self.seen.append(resident())
+
+
 def resident() -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
@@ -138,26 +155,16 @@ def memory(folder: Path, options: argparse.Namespace) -> None:
     )  # fmt: skip
     device = torch.device("cpu")
     yardstick, _ = opened(config, device)
-    seen: dict[int, float] = {}
-
-    class Look:
-        def scalars(self, step: int, _values: object) -> None:
-            seen[step] = resident()
-
-        def histograms(self, step: int, found: object) -> None:
-            pass
-
-        def pictures(self, step: int, found: object) -> None:
-            pass
-
     job = Job(
         config, 0, config.loss, yardstick.supply, yardstick, Place(folder / "m.safetensors", folder / "m.run"),
-        Ranks(device), {}, watchers=[Look()],
+        Ranks(device), {},
     )  # fmt: skip
-    run_job(job, Silence())
-    early = max(value for step, value in seen.items() if step <= options.steps // 10)
-    late = max(seen.values())
-    print(f"memory over {options.steps} steps: {early:.0f} MiB in the first tenth, {late:.0f} MiB at most")  # noqa: T201
+    scale = Scale()
+    run_job(job, scale)
+    early = max(scale.seen[: max(options.steps // 10, 1)])
+    print(  # noqa: T201
+        f"memory over {options.steps} steps: {early:.0f} MiB in the first tenth, {max(scale.seen):.0f} MiB at most"
+    )
 
 
 def main() -> None:
@@ -167,7 +174,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--without-compiled", action="store_true", help="Leave the compiled step out: a minute or so.")
     options = parser.parse_args()
+    if options.steps < 10:
+        parser.error("--steps must be 10 or more: the memory of the first tenth is compared with that of all")
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["STEGO_HOME"] = f"{folder}/home"

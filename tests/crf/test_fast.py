@@ -21,7 +21,7 @@ from stego_cli.crf.fast import FastCrf
 from stego_cli.crf.lattice import build_lattice
 from stego_cli.crf.plane import PlaneCache
 from stego_cli.crf.reference import ReferenceCrf
-from stego_cli.crf.team import Crowd, Team, thread_count
+from stego_cli.crf.team import Team, thread_count, thread_shares
 from stego_cli.crf.torch_crf import TorchCrf
 from stego_cli.errors import MissingDependencyError, ShapeError, StegoError
 
@@ -214,18 +214,27 @@ def test_memory_that_ends_after_the_first_room_is_enough(monkeypatch: pytest.Mon
         CRF.refine(image, [stack])
 
 
-def test_images_under_way_share_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+def test_an_image_gets_the_threads_of_its_caller_and_a_batch_shares_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
     monkeypatch.setattr(FastCrf, "_refine", lambda self, image, stacks, threads: seen.append(threads))
+    image, before = photograph(2, 2), torch.get_num_threads()
+
+    def refine_on(threads: int) -> None:
+        torch.set_num_threads(threads)
+        CRF.refine(image, [])
+
+    with ThreadPoolExecutor(3) as pool:  # as the pipeline does; no thread is told of the others
+        list(pool.map(refine_on, [1, 2, 3]))
+    torch.set_num_threads(before)  # what threads that are started later begin with
+    assert sorted(seen) == [1, 2, 3]
+    seen.clear()
     monkeypatch.setattr(fast, "thread_count", lambda: 4)
-    monkeypatch.setattr(fast, "_CROWD", crowd := Crowd())
-    CRF.refine(photograph(2, 2), [])
-    with crowd, crowd, crowd:
-        CRF.refine(photograph(2, 2), [])
-        with crowd, crowd:
-            CRF.refine(photograph(2, 2), [])
-    CRF.refine(photograph(2, 2), [])
-    assert seen == [4, 1, 1, 4]
+    CRF.refine_batch([image] * 6, [[]] * 6)
+    assert sorted(seen) == [1, 1, 1, 1, 2, 2]
+    assert thread_shares(1, 4, 4) == [4]
+    assert thread_shares(3, 1, 4) == [4, 4, 4]
+    assert thread_shares(5, 4, 3) == [1, 1, 1, 1, 3]
+    assert thread_shares(0, 4, 4) == []
 
 
 def test_the_memory_layout_of_the_inputs_does_not_matter() -> None:

@@ -14,7 +14,7 @@ import torch
 from stego_cli.data.views import native_view
 from stego_cli.engine import pipeline as pipeline_module
 from stego_cli.engine.pipeline import FLIGHT_PIXELS, Pipeline, Seen, Segmented, shares_of_cores
-from stego_cli.errors import ImageError
+from stego_cli.errors import ImageError, StegoError
 from stego_cli.progress import Silence
 from stego_cli.segmenter import Scored, Settings
 
@@ -126,6 +126,20 @@ def test_what_is_too_large_to_be_answered_is_an_error_of_that_image() -> None:
         answers = dict(run(Stub(device, too_large=[1]), range(3)))
         assert isinstance(answers.pop("image 1"), ImageError)
         assert answers == {"image 0": 0, "image 2": 2}
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_no_finite_numbers_end_the_run_in_words(
+    device: str, bad: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, whole = np.zeros((3, 4, 4), np.float32), np.zeros((3, 4, 4), np.float32)
+    broken[1, 2, 0] = bad
+    model = Stub(device)
+    scores = [Scored({"cluster": whole, "linear": broken})]
+    monkeypatch.setattr(model, "scores", lambda working, settings: scores * len(working))
+    with pytest.raises(StegoError, match=r"linear probe hold NaN or infinity.*\n\nhint: .*--precision fp32"):
+        run(model, [7])
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])

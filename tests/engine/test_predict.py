@@ -17,7 +17,9 @@ from PIL import Image
 
 import stego_cli.engine.outputs as outputs_module
 import stego_cli.engine.predict as predict_module
+from stego_cli.checkpoints.native import Checkpoint, load_checkpoint, save_checkpoint
 from stego_cli.config.load import load_config
+from stego_cli.config.model import LabelSpace
 from stego_cli.config.predict import PredictConfig
 from stego_cli.engine.predict import PredictResult, predict_folder
 from stego_cli.errors import OutputError, StegoError
@@ -207,6 +209,58 @@ def test_odd_sizes(tmp_path: Path, run: Runner, height: int, width: int) -> None
     assert record["status"] == "done"
     with Image.open(run.out / "labels" / "a.png") as mask:
         assert mask.size == (width, height)
+
+
+ONE_PIXEL = np.full((1, 1, 3), 200, np.uint8)
+ONE_COLOUR = np.full((40, 56, 3), 77, np.uint8)
+SIXTEEN_BITS = np.arange(40 * 56, dtype=np.uint16).reshape(40, 56) * 29
+WIDE = np.repeat(np.arange(40, dtype=np.uint8), 31_000).reshape(40, 31_000, 1).repeat(3, 2) * 6
+
+
+@pytest.mark.parametrize("protocol", ["native", "paper"])
+@pytest.mark.parametrize(
+    "pixels",
+    [ONE_PIXEL, ONE_COLOUR, SIXTEEN_BITS, WIDE, WIDE[:1]],
+    ids=["one pixel", "one colour", "16 bits", "31,000 pixels wide", "31,000 pixels in one row"],
+)
+def test_odd_images_go_through_the_crf(tmp_path: Path, run: Runner, pixels: np.ndarray, protocol: str) -> None:
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    result = run(tmp_path / "a.png", crf=True, probe="both", protocol=protocol, save=("labels",))
+    assert (result.done, result.failed) == (1, [])
+    for place in ("labels", "labels_linear"):
+        with Image.open(run.out / place / "a.png") as mask:
+            assert mask.size == pixels.shape[1::-1]
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_a_model_of_one_class_gives_it_to_every_pixel(folder: Path, run: Runner, tmp_path: Path, crf: bool) -> None:
+    known = load_checkpoint(run.model)
+    space = LabelSpace(name="one", names=("thing",), colours=((1, 2, 3),))
+    config = known.config.model_copy(update={"num_clusters": 1, "label_space": space, "cluster_to_class": (0,)})
+    tensors = {
+        name: values[:1].clone() if name.startswith(("cluster_probe", "linear_probe")) else values
+        for name, values in known.tensors.items()
+    }
+    save_checkpoint(Checkpoint(config, tensors), tmp_path / "one.safetensors")
+    result = run(folder / "0.png", model=str(tmp_path / "one.safetensors"), crf=crf, probe="both")
+    assert result.failed == []
+    for record in result.content["images"]:
+        assert record["shares"] == {"cluster": {"thing": 1.0}, "linear": {"thing": 1.0}}
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_scores_that_are_no_numbers_end_the_run_and_leave_no_mask(
+    folder: Path, run: Runner, crf: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = predict_module.Segmenter.log_probs
+
+    def overflowed(self: Any, *given: Any, **more: Any) -> Any:
+        return original(self, *given, **more) * float("nan")
+
+    monkeypatch.setattr(predict_module.Segmenter, "log_probs", overflowed)
+    with pytest.raises(StegoError, match="NaN or infinity"):
+        run(folder, crf=crf)
+    assert not list(run.out.rglob("*.png"))
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "1", "I;16"])
