@@ -61,6 +61,10 @@ class Filterbank(Backbone):
     model; before that it changes nothing. Most channels get a small weight: they hardly move clusters, which go by
     angles, and serve the linear probe, to which the scale of a channel is nothing.
 
+    Args:
+        even: Give every channel the same weight, so that nothing here was chosen with the help of labels: for a network
+            on top, which finds weights of its own.
+
     Attributes:
         projection: Buffer of shape (C, R).
         offset: Buffer of shape (C,).
@@ -70,8 +74,9 @@ class Filterbank(Backbone):
     projection: Tensor
     offset: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *, even: bool = False) -> None:
         super().__init__()
+        self.even = even
         weights = self._weights()
         self.channels = len(weights) + 1
         self.register_buffer("projection", torch.eye(self.channels, len(weights)))
@@ -108,6 +113,8 @@ class Filterbank(Backbone):
     def _weights(self) -> Tensor:
         """Return the deviation that each raw channel is to have; a group's weight is shared by its channels."""
         groups = self._groups(torch.zeros(1, 3, self.patch_size, self.patch_size))
+        if self.even:
+            return torch.ones(sum(group.maps.shape[1] for group in groups), dtype=torch.float64)
         parts = [
             torch.full((group.maps.shape[1],), group.weight / math.sqrt(group.maps.shape[1]), dtype=torch.float64)
             for group in groups

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stego_cli.backbones.base import Backbone
 from stego_cli.backbones.positions import dino_positions
+from stego_cli.backbones.stem import FilterbankStem
 from stego_cli.errors import ShapeError, StegoError
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ REFERENCE_KEY_GROUPS = 6
 class DinoVit(VisionTransformer):
     """A plain vision transformer with DINO's key names and DINO's rule for other resolutions.
 
-    Attention runs through `scaled_dot_product_attention`, so no attention matrix is kept in memory.
+    Attention runs through `scaled_dot_product_attention`, so no attention matrix is kept in memory. Patches become
+    tokens through one linear map, of their pixels or, by `stem`, of what the filter bank says of them.
     """
 
     cls_token: nn.Parameter
@@ -38,12 +40,15 @@ class DinoVit(VisionTransformer):
             num_heads=sizes.heads,
             mlp_ratio=sizes.mlp_ratio,
             qkv_bias=sizes.qkv_bias,
+            init_values=sizes.layer_scale,
             norm_layer=lambda width, **kwargs: nn.LayerNorm(width, eps=sizes.norm_eps, **kwargs),
             num_classes=0,
             global_pool="",
             dynamic_img_size=True,
             weight_init="skip",
         )
+        if sizes.stem == "filterbank":
+            self.patch_embed = FilterbankStem(sizes.width)
         for unset in (self.cls_token, self.pos_embed):  # timm leaves these as the memory was, at worst no numbers
             nn.init.trunc_normal_(unset, std=0.02)
 

@@ -15,6 +15,7 @@ Rgb = tuple[
     Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)]
 ]
 Probe = Literal["cluster", "linear"]
+FILTERBANK_PATCH = 8  # pixels
 
 
 class VitArchitecture(Block):
@@ -28,6 +29,20 @@ class VitArchitecture(Block):
     qkv_bias: bool = True
     image_size: PositiveInt = Field(224, description="Side of the square image that the position table was made for.")
     norm_eps: PositiveFloat = 1e-6
+    stem: Literal["pixels", "filterbank"] = Field(
+        "pixels", description="What a patch becomes a token from: its pixels, or the filter bank's channels."
+    )
+
+    layer_scale: PositiveFloat | None = Field(
+        None, description="What each block adds begins at so much of itself, channel by channel; absent: all of it."
+    )
+
+    @model_validator(mode="after")
+    def the_filter_bank_has_its_patches(self) -> Self:
+        """Refuse patches that the filter bank does not have."""
+        if self.stem == "filterbank" and self.patch_size != FILTERBANK_PATCH:
+            raise ValueError(f"the filter bank has patches of {FILTERBANK_PATCH} pixels, not of {self.patch_size}")
+        return self
 
 
 class VitConfig(Block):

@@ -10,6 +10,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stego_cli.backbones.stem import FilterbankStem
 from stego_cli.backbones.vit import DinoVit
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class ViewBatch:
     """Views of images with what is to be learned from them.
 
     Attributes:
-        images: Shape (B, 3, S, S), normalised.
+        images: Shape (B, 3, S, S), normalised; or what the network's stem says of them, (B, C, s, s) for s = S / patch.
         words: Visual word of each patch, shape (B, N), int64.
         order: The patches of each view in random order, the visible ones first, shape (B, N), int64.
     """
@@ -80,9 +81,11 @@ class Pretrainee(nn.Module):
         return hidden, own
 
     def tokens(self, images: Tensor, seen: Tensor) -> Tensor:
-        """Run the network on some patches (B, n) of images and return class token and patch tokens (B, 1 + n, C)."""
+        """Run the network on some patches (B, n) of views and return class token and patch tokens (B, 1 + n, C)."""
         network = self.network
-        tokens = network._pos_embed(network.patch_embed(images))  # noqa: SLF001 - the rule for positions, as in use
+        stem = network.patch_embed
+        embedded = stem.tokens(images) if isinstance(stem, FilterbankStem) else stem(images)
+        tokens = network._pos_embed(embedded)  # noqa: SLF001 - the rule for positions, as in use
         tokens = torch.cat([tokens[:, :1], _pick(tokens[:, 1:], seen)], dim=1)
         for block in network.blocks:
             tokens = block(tokens)
@@ -105,7 +108,7 @@ def _pick(tokens: Tensor, which: Tensor) -> Tensor:
 
 
 def _start(module: nn.Module) -> None:
-    """Give linear layers small weights, as vision transformers usually start."""
+    """Give linear layers small weights, as vision transformers usually start, and what makes tokens larger ones."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
@@ -113,3 +116,5 @@ def _start(module: nn.Module) -> None:
     elif isinstance(module, nn.Conv2d):
         nn.init.xavier_uniform_(module.weight.flatten(1))
         nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # of the patches, which always has one
+    elif isinstance(module, FilterbankStem):
+        nn.init.xavier_uniform_(module.proj.weight)  # tokens of about the scale of the channels

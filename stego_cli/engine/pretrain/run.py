@@ -14,12 +14,15 @@ import torch
 from torch import nn
 
 from stego_cli import __version__
+from stego_cli.backbones.filterbank import Filterbank
+from stego_cli.backbones.stem import FilterbankStem
 from stego_cli.backbones.vit import VitBackbone
-from stego_cli.backbones.weights import freeze, load_backbone
+from stego_cli.backbones.weights import freeze
 from stego_cli.checkpoints.released import backbone_hash
-from stego_cli.config.model import FilterbankConfig, VitConfig
+from stego_cli.config.model import VitConfig
 from stego_cli.data.inputs import collect_inputs
 from stego_cli.engine.device import choose_device
+from stego_cli.engine.listener import Listener
 from stego_cli.engine.pretrain.network import Pretrainee
 from stego_cli.engine.pretrain.state import (
     Progress,
@@ -31,7 +34,7 @@ from stego_cli.engine.pretrain.state import (
     save_words,
 )
 from stego_cli.engine.pretrain.views import ViewMaker
-from stego_cli.engine.pretrain.words import make_words, usable_images
+from stego_cli.engine.pretrain.words import WordMaps, bank_features, read_features, sort_into_words, usable_images
 from stego_cli.engine.train.stop import StopRequest, stop_requests
 from stego_cli.engine.workplace import workplace
 from stego_cli.errors import OutputError, StaleError, StegoError
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
 
     from stego_cli.config.pretrain import PretrainConfig
     from stego_cli.engine.pretrain.network import ViewBatch
-    from stego_cli.engine.pretrain.words import WordMaps
+    from stego_cli.engine.pretrain.words import Maps
     from stego_cli.progress import Report
 
 RUNS = Path("runs")
@@ -148,7 +151,7 @@ def pretrain(inputs: Sequence[str | Path], config: PretrainConfig, report: Repor
         KeyboardInterrupt: After Ctrl-C, once the state is saved.
     """
     started = time.perf_counter()
-    device, skipped = choose_device(config.device), _Skips(report)
+    device, skipped = choose_device(config.device), Listener(report)
     found = collect_inputs(inputs)
     for each in found.skipped:
         skipped.warn(f"{printable(each.path)} was left out: {each.reason}")
@@ -171,25 +174,12 @@ def pretrain(inputs: Sequence[str | Path], config: PretrainConfig, report: Repor
         save_backbone(tensors, backbone, target)
         sha256 = backbone_hash({f"backbone.{key}": value for key, value in tensors.items()})
         seconds = time.perf_counter() - started
-        lines = tuple(skipped.lines)
+        lines = tuple(skipped.skipped)
         result = PretrainResult(target, folder, backbone, len(paths), run.progress, ending, sha256, lines, seconds)
         record = {**result.to_json(), "history": run.progress.history}
         write_text(folder / "run.json", json.dumps(record, indent=2) + "\n")
         draw_loss_curve(run.progress.history, folder / "losses.png", target.stem)
     return result
-
-
-class _Skips:
-    """A `Report` that remembers what was skipped."""
-
-    def __init__(self, report: Report) -> None:
-        self.lines: list[str] = []
-        self.track, self.note, self._warn = report.track, report.note, report.warn
-
-    def warn(self, message: str) -> None:
-        line = printable(message.replace("\n\nhint: ", "; "))
-        self.lines.append(line)
-        self._warn(line)
 
 
 def _target(config: PretrainConfig) -> Path:
@@ -223,8 +213,11 @@ def _open(config: PretrainConfig, paths: tuple[Path, ...], device: torch.device,
     Raises:
         StaleError: If the one that is there was of other images or settings; names them.
     """
-    names = hashlib.sha256("\n".join(printable(path.name) for path in paths).encode()).hexdigest()
-    settings = {**config.model_dump(mode="json", exclude=FREE), "images": names}
+    images = "\n".join(f"{printable(path.name)} {path.stat().st_size}" for path in paths)
+    settings = {
+        **config.model_dump(mode="json", exclude=FREE),
+        "images": hashlib.sha256(images.encode()).hexdigest(),
+    }
     torch.manual_seed(config.seed)
     model = Pretrainee(config.architecture, config.words).to(device)
     run = _Run(config, paths, device, folder, model, _optimizer(model, config), Progress(settings))
@@ -250,8 +243,9 @@ def _optimizer(model: Pretrainee, config: PretrainConfig) -> torch.optim.Optimiz
 
 def _rounds(run: _Run, report: Report) -> Ending:
     """Run what is left of the rounds."""
+    stem = _stem(run, report)
     while True:
-        maps = _words(run, report)
+        maps = _words(run, stem, report)
         with stop_requests() as request:
             ending = _steps(run, maps, request, report)
         run.save()
@@ -260,17 +254,37 @@ def _rounds(run: _Run, report: Report) -> Ending:
         _next_round(run, report)
 
 
-def _words(run: _Run, report: Report) -> WordMaps:
+def _words(run: _Run, stem: Maps, report: Report) -> WordMaps:
     """Return the words of the round: those that were saved with it, or new ones."""
     config = run.config
     if run.progress.step:
-        return load_words(run.words, run.paths, config.resolution, config.architecture.patch_size)
-    first = run.progress.round == 0
-    teacher = load_backbone(FilterbankConfig()) if first else VitBackbone(run.model.network)
-    maps = make_words(run.paths, freeze(teacher).to(run.device), config, run.device, report)
-    run.model.requires_grad_(requires_grad=True).train()
-    save_words(maps, run.words)
-    return maps
+        words = load_words(run.words, len(run.paths))
+    else:
+        words = sort_into_words(_taught(run, stem, report), config)
+        save_words(words, run.words)
+    return WordMaps(run.paths, words, config.resolution, config.architecture.patch_size, stem)
+
+
+def _taught(run: _Run, stem: Maps, report: Report) -> Maps:
+    """Return what the teacher of the round says of every image."""
+    if run.progress.round:
+        teacher = freeze(VitBackbone(run.model.network))
+        found = read_features(run.paths, teacher, run.config, run.device, report)
+        run.model.requires_grad_(requires_grad=True).train()
+        return found
+    return stem or bank_features(run.paths, Filterbank(even=True), run.config, run.device, report, fit=True)
+
+
+def _stem(run: _Run, report: Report) -> Maps:
+    """Return what the network's filter bank says of every image, computed once; nothing if it reads pixels.
+
+    A run that goes on takes the scales of the channels from its state.
+    """
+    stem = run.model.network.patch_embed
+    if not isinstance(stem, FilterbankStem):
+        return ()
+    fresh = not (run.progress.round or run.progress.step)
+    return bank_features(run.paths, stem.bank, run.config, run.device, report, fit=fresh)
 
 
 def _next_round(run: _Run, report: Report) -> None:
@@ -309,6 +323,7 @@ def _steps(run: _Run, maps: WordMaps, request: StopRequest, report: Report) -> E
         if time.perf_counter() > run.ends_at:
             return "minutes"
         if progress.step % config.checkpoint_every == 0 and progress.step < config.steps:
+            _mean_terms(run)
             run.save()
     return "done"
 
@@ -345,15 +360,26 @@ def _log(run: _Run, report: Report) -> None:
     Raises:
         StegoError: If a loss is no number.
     """
-    window = torch.stack([each.cpu() for each in run.progress.window])
-    hidden, own = window.mean(dim=0).tolist()
+    hidden, own = _mean_terms(run)
     run.progress.window.clear()
     done = run.progress.round * run.config.steps + run.progress.step
+    run.progress.history.append({"step": done, "hidden": hidden, "visible": own})
+    if isinstance(report, ShowsLosses):
+        report.losses(done, {"hidden": hidden, "visible": own})
+
+
+def _mean_terms(run: _Run) -> tuple[float, float]:
+    """Return the means of both loss terms since the last row of the history; 0 right after it.
+
+    Raises:
+        StegoError: If one is no number, so that no state with such weights is saved.
+    """
+    if not run.progress.window:
+        return 0.0, 0.0
+    hidden, own = torch.stack([each.cpu() for each in run.progress.window]).mean(dim=0).tolist()
     if not (math.isfinite(hidden) and math.isfinite(own)):
         raise StegoError(
             f"the loss is no finite number in round {run.progress.round + 1}, step {run.progress.step}; the last good "
             f"state is in `{printable(run.state)}`\n\nhint: use a smaller learning_rate, or a longer warmup"
         )
-    run.progress.history.append({"step": done, "hidden": hidden, "visible": own})
-    if isinstance(report, ShowsLosses):
-        report.losses(done, {"hidden": hidden, "visible": own})
+    return hidden, own

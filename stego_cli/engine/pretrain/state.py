@@ -8,24 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 
 from stego_cli.checkpoints.native import read_safetensors
 from stego_cli.config.backbone_file import BACKBONE_KEY
-from stego_cli.engine.pretrain.words import WordMaps
-from stego_cli.errors import CheckpointError
-from stego_cli.files import atomic_write, printable
+from stego_cli.engine.saved_state import below, optimizer_tensors, restore_optimizer, unusable, write_tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from stego_cli.config.model import VitConfig
     from stego_cli.engine.pretrain.network import Pretrainee
 
 KEY = "stego_pretraining"
-AGAIN = "start anew with --overwrite"
 
 
 @dataclass
@@ -56,12 +54,11 @@ def save_run(model: Pretrainee, optimizer: torch.optim.Optimizer, progress: Prog
         OutputError: If it cannot be written; the one that was there stays.
     """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for number, entries in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{key}": value for key, value in entries.items()}
+    tensors |= optimizer_tensors("optimizer.", optimizer)
     tensors["window"] = torch.stack(progress.window) if progress.window else torch.empty(0, 2)
     about = asdict(replace(progress, window=[]))
     del about["window"]
-    _write(path, tensors, {KEY: json.dumps(about)})
+    write_tensors(path, tensors, {KEY: json.dumps(about)})
 
 
 def read_progress(path: Path) -> Progress:
@@ -80,28 +77,22 @@ def load_run(path: Path, model: Pretrainee, optimizer: torch.optim.Optimizer) ->
         CheckpointError: If the file is damaged, or of a run with other sizes.
     """
     progress, tensors = _decode(path)
-    entries: dict[int, dict[str, Tensor]] = {}
     try:
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, number, kind = name.split(".")
-                entries.setdefault(int(number), {})[kind] = value
-        own = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-        model.load_state_dict(own)
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+        model.load_state_dict(below("model.", tensors))
+        restore_optimizer("optimizer.", optimizer, tensors)
     except (RuntimeError, ValueError, KeyError) as error:
-        raise _unusable(path, "it is of a run with other sizes") from error
+        raise unusable(path, "it is of a run with other sizes") from error
     return progress
 
 
-def save_words(maps: WordMaps, path: Path) -> None:
+def save_words(words: Sequence[NDArray[np.int32]], path: Path) -> None:
     """Write the words of a round, so that a run that goes on need not find them again."""
-    tensors = {str(number): torch.from_numpy(each) for number, each in enumerate(maps.words)}
-    _write(path, tensors, {KEY: json.dumps({"count": maps.count, "images": len(maps)})})
+    tensors = {str(number): torch.from_numpy(each) for number, each in enumerate(words)}
+    write_tensors(path, tensors, {KEY: json.dumps({"images": len(words)})})
 
 
-def load_words(path: Path, paths: tuple[Path, ...], resolution: int, patch_size: int) -> WordMaps:
-    """Read the words of a round.
+def load_words(path: Path, images: int) -> tuple[NDArray[np.int32], ...]:
+    """Read the words of a round, (h, w) for each of so many images.
 
     Raises:
         CheckpointError: If the file is damaged, or of other images.
@@ -110,12 +101,11 @@ def load_words(path: Path, paths: tuple[Path, ...], resolution: int, patch_size:
     try:
         about = json.loads(metadata[KEY])
         words = tuple(np.asarray(tensors[str(number)]) for number in range(about["images"]))
-        count = int(about["count"])
     except (KeyError, TypeError, ValueError) as error:
-        raise _unusable(path, "it holds no words, or was changed by hand") from error
-    if len(words) != len(paths):
-        raise _unusable(path, f"it holds the words of {len(words)} images, and there are {len(paths)}")
-    return WordMaps(paths, words, resolution, patch_size, count)
+        raise unusable(path, "it holds no words, or was changed by hand") from error
+    if len(words) != images:
+        raise unusable(path, f"it holds the words of {len(words)} images, and there are {images}")
+    return words
 
 
 def save_backbone(tensors: dict[str, Tensor], config: VitConfig, path: Path) -> None:
@@ -124,14 +114,9 @@ def save_backbone(tensors: dict[str, Tensor], config: VitConfig, path: Path) -> 
     Raises:
         OutputError: If it cannot be written.
     """
-    _write(path, {name: value.half() for name, value in tensors.items()}, {BACKBONE_KEY: config.model_dump_json()})
-
-
-def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    data = save(own, metadata=metadata)
-    with atomic_write(path) as file:
-        file.write(data)
+    write_tensors(
+        path, {name: value.half() for name, value in tensors.items()}, {BACKBONE_KEY: config.model_dump_json()}
+    )
 
 
 def _decode(path: Path) -> tuple[Progress, dict[str, Tensor]]:
@@ -139,8 +124,4 @@ def _decode(path: Path) -> tuple[Progress, dict[str, Tensor]]:
     try:
         return Progress(**json.loads(metadata[KEY]), window=list(tensors.pop("window"))), tensors
     except (KeyError, TypeError, ValueError) as error:
-        raise _unusable(path, "it is no state of a pretraining run, or was changed by hand") from error
-
-
-def _unusable(path: Path, why: str) -> CheckpointError:
-    return CheckpointError(f"no run can go on from `{printable(path)}`: {why}\n\nhint: {AGAIN}")
+        raise unusable(path, "it is no state of a pretraining run, or was changed by hand") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -69,23 +69,34 @@ class ViewMaker:
         """Return the views of one step."""
         random = np.random.default_rng((self.config.seed, self.round, step))
         made = [self._view(random) for _ in range(self.config.batch_size)]
-        pixels, words, order = (np.stack(each) for each in zip(*made, strict=True))
-        images = views.normalise(pixels, self.mean, self.std)
+        seen, words, order = (np.stack(each) for each in zip(*made, strict=True))
+        images = torch.from_numpy(seen) if self.maps.features else views.normalise(seen, self.mean, self.std)
         return ViewBatch(images, torch.from_numpy(words), torch.from_numpy(order))
 
-    def _view(self, random: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-        """Return pixels (S, S, 3), the words (N,) of the patches, and their order (N,)."""
+    def _view(self, random: np.random.Generator) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+        """Return pixels (S, S, 3) or features (C, grid, grid), the words (N,) of the patches, and their order (N,)."""
         index = int(random.integers(len(self.maps)))
+        size = self.maps.size(index)
+        piece = draw_piece(*size, self.config.least_area, random)
+        words = words_of(self.maps.words[index], size, piece, self.grid)
+        seen = self._features(index, piece) if self.maps.features else self._pixels(index, piece, random)
+        if piece.mirrored:
+            words = words[:, ::-1]
+        order = hiding_order(self.grid, self.config.block, random)
+        return seen, words.astype(np.int64).ravel(), order
+
+    def _pixels(self, index: int, piece: Piece, random: np.random.Generator) -> NDArray[np.uint8]:
+        """Return a piece of an image at the size of a view, in other light."""
         pixels = self.maps.image(index)
-        piece = draw_piece(pixels.shape[0], pixels.shape[1], self.config.least_area, random)
         cut = pixels[piece.top : piece.top + piece.height, piece.left : piece.left + piece.width]
         side = self.config.architecture.image_size
         seen = np.asarray(Image.fromarray(cut).resize((side, side), Image.Resampling.BILINEAR))
-        words = words_of(self.maps.words[index], pixels.shape[:2], piece, self.grid)
-        if piece.mirrored:
-            seen, words = seen[:, ::-1], words[:, ::-1]
-        lit, order = other_light(seen, random), hiding_order(self.grid, self.config.block, random)
-        return lit, words.astype(np.int64).ravel(), order
+        return other_light(seen[:, ::-1] if piece.mirrored else seen, random)
+
+    def _features(self, index: int, piece: Piece) -> NDArray[np.float32]:
+        """Return the features of a piece at the patches of a view; the filter bank's mirror like the image."""
+        seen = features_of(self.maps.features[index].numpy(), self.maps.size(index), piece, self.grid)
+        return seen[..., ::-1] if piece.mirrored else seen
 
 
 def draw_piece(height: int, width: int, least_area: float, random: np.random.Generator) -> Piece:
@@ -125,6 +136,35 @@ def words_of(words: NDArray[np.integer], size: tuple[int, int], piece: Piece, gr
     rows = ((piece.top + centres * piece.height) * words.shape[0] / size[0]).astype(int)
     columns = ((piece.left + centres * piece.width) * words.shape[1] / size[1]).astype(int)
     return words[np.ix_(rows.clip(max=words.shape[0] - 1), columns.clip(max=words.shape[1] - 1))]
+
+
+def features_of(maps: NDArray[np.floating], size: tuple[int, int], piece: Piece, grid: int) -> NDArray[np.float32]:
+    """Return the features at the centre of each patch of a piece, not yet mirrored, between cells along straight lines.
+
+    Args:
+        maps: Of the whole image, shape (C, h, w).
+        size: Height and width of the image in pixels.
+        piece: The piece.
+        grid: Patches on each side of it.
+
+    Returns:
+        Shape (C, grid, grid).
+    """
+    centres = (np.arange(grid) + 0.5) / grid
+    tall, wide = maps.shape[1:]
+    rows = ((piece.top + centres * piece.height) * tall / size[0] - 0.5).clip(0, tall - 1)
+    columns = ((piece.left + centres * piece.width) * wide / size[1] - 0.5).clip(0, wide - 1)
+    down = _between(maps.astype(np.float32), rows, axis=1)
+    return _between(down, columns, axis=2)
+
+
+def _between(values: NDArray[np.float32], places: NDArray[np.float64], axis: int) -> NDArray[np.float32]:
+    """Interpolate along one axis."""
+    low = np.floor(places).astype(int)
+    high = np.minimum(low + 1, values.shape[axis] - 1)
+    share = np.expand_dims((places - low).astype(np.float32), tuple(range(1, values.ndim - axis)))
+    found: NDArray[np.float32] = np.take(values, low, axis) * (1 - share) + np.take(values, high, axis) * share
+    return found
 
 
 def other_light(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:

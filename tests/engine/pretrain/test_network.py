@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from stego_cli.backbones.stem import FilterbankStem
 from stego_cli.config.model import VitArchitecture
 from stego_cli.engine.pretrain.network import Pretrainee, ViewBatch
 
@@ -29,6 +30,16 @@ def test_all_patches_in_order_give_what_the_backbone_gives(model: Pretrainee) ->
     batch = views()
     every = torch.arange(16).expand(3, -1)
     torch.testing.assert_close(model.tokens(batch.images, every), model.network.forward_features(batch.images))
+
+
+def test_features_of_the_stem_give_what_their_images_give() -> None:
+    torch.manual_seed(0)
+    model = Pretrainee(SIZES.model_copy(update={"stem": "filterbank"}), 5).eval()
+    batch, stem = views(), model.network.patch_embed
+    assert isinstance(stem, FilterbankStem)
+    every = torch.arange(16).expand(3, -1)
+    seen = model.tokens(stem.bank(batch.images), every)
+    torch.testing.assert_close(seen, model.network.forward_features(batch.images))
 
 
 def test_what_is_hidden_does_not_reach_the_network(model: Pretrainee) -> None:

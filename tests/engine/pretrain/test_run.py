@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from stego_cli.engine.pretrain.run import learning_rate, pretrain
 from stego_cli.errors import OutputError, StaleError, StegoError
 from stego_cli.progress import Silence
 
+Stem = Literal["pixels", "filterbank"]
 SIZES = VitArchitecture(patch_size=8, width=24, depth=1, heads=2, image_size=32)
 SMALL = PretrainConfig(
     architecture=SIZES,
@@ -56,6 +58,10 @@ def with_(**values: object) -> PretrainConfig:
     return SMALL.model_copy(update=values)
 
 
+def sizes(stem: Stem) -> VitArchitecture:
+    return SIZES.model_copy(update={"stem": stem})
+
+
 def tensors(path: str | Path) -> dict[str, torch.Tensor]:
     return read_safetensors(Path(path))[1]
 
@@ -65,8 +71,9 @@ def same(one: str, other: str) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_the_file_is_a_backbone_for_the_other_commands(photos: Path) -> None:
-    result = pretrain(["photos"], with_(out=Path("small.safetensors")), Silence())
+@pytest.mark.parametrize("stem", ["pixels", "filterbank"])
+def test_the_file_is_a_backbone_for_the_other_commands(photos: Path, stem: Stem) -> None:
+    result = pretrain(["photos"], with_(architecture=sizes(stem), out=Path("small.safetensors")), Silence())
     assert result.ending == "done"
     assert result.images == 5
     config = FitConfig.model_validate({"dataset": "photos", "backbone": "small.safetensors", "classes": 2})
@@ -92,13 +99,14 @@ def test_the_same_seed_gives_the_same_network_and_another_another(photos: Path) 
     assert not same("a.safetensors", "c.safetensors")
 
 
-def test_time_that_is_up_leaves_a_file_and_the_same_command_goes_on(photos: Path) -> None:
-    config = with_(out=Path("cut.safetensors"))
+@pytest.mark.parametrize("stem", ["pixels", "filterbank"])
+def test_time_that_is_up_leaves_a_file_and_the_same_command_goes_on(photos: Path, stem: Stem) -> None:
+    config = with_(architecture=sizes(stem), out=Path("cut.safetensors"))
     first = pretrain(["photos"], config.model_copy(update={"minutes": 1e-9}), Silence())
     assert first.ending == "minutes"
     assert Path("cut.safetensors").exists()
     assert pretrain(["photos"], config, Silence()).ending == "done"
-    pretrain(["photos"], with_(out=Path("whole.safetensors")), Silence())
+    pretrain(["photos"], with_(architecture=sizes(stem), out=Path("whole.safetensors")), Silence())
     assert same("cut.safetensors", "whole.safetensors")
 
 
@@ -148,6 +156,12 @@ def test_a_run_of_other_settings_is_not_gone_on_with(photos: Path) -> None:
         pretrain(["photos"], config.model_copy(update={"words": 5}), Silence())
 
 
+def test_images_that_do_not_fit_into_memory_are_counted(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stego_cli.engine.pretrain.words.fits_in_memory", lambda needed: needed < 1000)
+    with pytest.raises(StegoError, match="the features of 5 images take"):
+        pretrain(["photos"], SMALL, Silence())
+
+
 def test_a_broken_image_is_left_out_and_named(photos: Path) -> None:
     (photos / "bad.jpg").write_bytes(b"\xff\xd8 cut off")
     result = pretrain(["photos"], SMALL, Silence())
@@ -166,3 +180,13 @@ def test_the_rate_rises_and_falls() -> None:
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == max(rates[8:12])
     assert rates[-1] == pytest.approx(0.02, abs=0.01)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_state(photos: Path) -> None:
+    # One update at such a rate leaves weights whose activations overflow.
+    config = with_(steps=60, warmup=0, learning_rate=1e30, checkpoint_every=3, out=Path("a.safetensors"))
+    with pytest.raises(StegoError, match="no finite number"):
+        pretrain(["photos"], config, Silence())
+    assert not Path("a.safetensors").exists()
+    state = Path("a.run/state.safetensors")
+    assert not state.exists() or all(bool(each.isfinite().all()) for each in tensors(state).values())

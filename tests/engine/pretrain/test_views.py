@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,15 @@ from PIL import Image
 
 from stego_cli.config.model import VitArchitecture
 from stego_cli.config.pretrain import PretrainConfig
-from stego_cli.engine.pretrain.views import Piece, ViewMaker, draw_piece, hiding_order, other_light, words_of
+from stego_cli.engine.pretrain.views import (
+    Piece,
+    ViewMaker,
+    draw_piece,
+    features_of,
+    hiding_order,
+    other_light,
+    words_of,
+)
 from stego_cli.engine.pretrain.words import WordMaps
 
 SIZES = VitArchitecture(patch_size=8, width=24, depth=1, heads=2, image_size=32)
@@ -39,6 +48,22 @@ def test_a_small_piece_has_the_word_it_was_cut_from() -> None:
     assert (words_of(words, (32, 32), Piece(9, 17, 6, 6, mirrored=False), 2) == 6).all()
 
 
+def test_the_features_of_the_whole_are_those_of_its_cells() -> None:
+    maps = np.random.default_rng(0).standard_normal((3, 4, 4)).astype(np.float16)
+    whole = Piece(0, 0, 32, 32, mirrored=False)
+    np.testing.assert_array_equal(features_of(maps, (32, 32), whole, 4), maps.astype(np.float32))
+
+
+def test_features_between_cells_lie_on_a_line() -> None:
+    ramp = np.arange(4, dtype=np.float32)[None, None, :].repeat(4, 1)
+    # Cells are centred at 4, 12, 20, 28 pixels; the patches of this piece at 10 and 14: at 0.75 and 1.25 cells.
+    found = features_of(ramp, (32, 32), Piece(8, 8, 8, 8, mirrored=False), 2)
+    np.testing.assert_allclose(found, [[[0.75, 1.25]] * 2])
+    # Outside of the outermost centres there is nothing to lie between.
+    edge = features_of(ramp, (32, 32), Piece(0, 0, 4, 4, mirrored=False), 2)
+    np.testing.assert_allclose(edge, np.zeros((1, 2, 2)))
+
+
 def test_hiding_takes_squares_and_every_patch_once() -> None:
     order = hiding_order(6, 3, np.random.default_rng(0))
     assert sorted(order) == list(range(36))
@@ -60,7 +85,7 @@ def maker(tmp_path: Path) -> ViewMaker:
     pixels[:, 32:] = 255
     Image.fromarray(pixels).save(tmp_path / "halves.png")
     words = np.repeat(np.array([[0, 0, 0, 0, 1, 1, 1, 1]], np.int32), 8, axis=0)
-    maps = WordMaps((tmp_path / "halves.png",), (words,), 64, 8, 2)
+    maps = WordMaps((tmp_path / "halves.png",), (words,), 64, 8)
     config = PretrainConfig(architecture=SIZES, batch_size=6, seed=1, workers=2, words=2)
     return ViewMaker(config, maps, 0, MEAN, STD)
 
@@ -73,6 +98,18 @@ def test_words_stay_with_what_they_name_also_in_the_mirror(maker: ViewMaker) -> 
         sure = (seen - seen.min() < 0.1) | (seen.max() - seen < 0.1)  # a patch on the border is neither
         bright = seen > (seen.max() + seen.min()) / 2
         assert (bright == words.bool())[sure].all()
+
+
+def test_features_mirror_with_their_words(maker: ViewMaker) -> None:
+    words = maker.maps.words[0]
+    features = torch.from_numpy(words[None].astype(np.float16))
+    of_features = replace(maker, maps=replace(maker.maps, features=(features,)))
+    views = of_features.batch(0)
+    assert views.images.shape == (6, 1, 4, 4)
+    sure = (views.images < 0.1) | (views.images > 0.9)
+    assert ((views.images > 0.5).flatten(1) == views.words.bool())[sure.flatten(1)].all()
+    pixels = maker.batch(0)
+    assert torch.equal(pixels.words[0], views.words[0])  # the first piece is drawn before anything else
 
 
 def test_steps_are_the_same_wherever_a_run_begins(maker: ViewMaker) -> None:
