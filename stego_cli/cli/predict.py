@@ -5,31 +5,18 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from stego_cli.cli import options as o
-from stego_cli.cli.completion import complete_from, complete_save
-from stego_cli.cli.declare import QUALITY, RESULTS, SPEED, number
-from stego_cli.cli.friendly import SOME_SKIPPED
+from stego_cli.cli.completion import complete_save
+from stego_cli.cli.declare import QUALITY, RESULTS, SPEED, choice, image_size, number, output, value
+from stego_cli.cli.friendly import conclude
 from stego_cli.cli.loading import heavy_imports
 from stego_cli.cli.settings import settings
-from stego_cli.cli.terminal import duration, print_json, show, show_shares, terminal_report
+from stego_cli.cli.terminal import duration, show, show_shares, terminal_report
 from stego_cli.config.words import CompileChoice
 
 if TYPE_CHECKING:
     from stego_cli.engine.predict import PredictResult
 
-Paths = Annotated[
-    list[str],
-    typer.Argument(metavar="PATHS", help="Image files, folders (with all folders inside) and globs, in any mix."),
-]
-Out = Annotated[
-    str | None,  # not a Path, of which an empty one is the current folder
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="DIR",
-        help="Folder for everything that is written. (default: predictions)",
-        rich_help_panel=RESULTS,
-    ),
-]
+Out = Annotated[str | None, output("DIR", "Folder for everything that is written. (default: predictions)")]
 Save = Annotated[
     str | None,
     typer.Option(
@@ -44,44 +31,40 @@ Save = Annotated[
 ]
 Resolution = Annotated[
     int | None,
-    typer.Option(
-        "--res",
-        "--resolution",
-        metavar="PIXELS",
-        help="Shorter side of the image as the network sees it: larger shows finer things and takes longer. "
+    image_size(
+        QUALITY,
+        "Shorter side of the image as the network sees it: larger shows finer things and takes longer. "
         "(default: the model's own)",
-        rich_help_panel=QUALITY,
     ),
 ]
 Tile = Annotated[
     int | None,
-    typer.Option(
+    value(
         "--tile",
-        metavar="PIXELS",
-        help="See images larger than this, as the network sees them (--res), in overlapping windows of this side: "
+        "PIXELS",
+        QUALITY,
+        "See images larger than this, as the network sees them (--res), in overlapping windows of this side: "
         "bounds memory and time at high resolutions. (default: whole images, as long as memory lasts)",
-        rich_help_panel=QUALITY,
     ),
 ]
 Compile = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--compile",
-        metavar="|".join(get_args(CompileChoice)),
-        autocompletion=complete_from(get_args(CompileChoice)),
-        help="Compile the network first: half a minute per size of image, which can pay in long runs on a CUDA card; "
+        get_args(CompileChoice),
+        SPEED,
+        "Compile the network first: half a minute per size of image, which can pay in long runs on a CUDA card; "
         "auto does without. (default: auto)",
-        rich_help_panel=SPEED,
     ),
 ]
 Bands = Annotated[
     str | None,
-    typer.Option(
+    value(
         "--bands",
-        metavar="R,G,B",
-        help="Which bands of a multi-band image are red, green and blue, counted from 1, such as 4,3,2. "
+        "R,G,B",
+        QUALITY,
+        "Which bands of a multi-band image are red, green and blue, counted from 1, such as 4,3,2. "
         "(default: the first three)",
-        rich_help_panel=QUALITY,
     ),
 ]
 Workers = Annotated[
@@ -96,7 +79,7 @@ Workers = Annotated[
 
 
 def predict_command(  # noqa: PLR0913, PLR0917 - one parameter per option
-    paths: Paths,
+    paths: o.Paths,
     out: Out = None,
     save: Save = None,
     crf: o.Crf = None,
@@ -144,12 +127,7 @@ def predict_command(  # noqa: PLR0913, PLR0917 - one parameter per option
             # An image's error names it already; others, such as an unreadable folder's, do not.
             said = f"skipped {reason}" if name in reason else f"skipped {name}: {reason}"
             report.warn(said.replace("\n\nhint: ", "; "))  # a line per image, for grep
-    if json:
-        print_json(result.to_json())
-    else:
-        show_result(result)
-    if result.failed:
-        raise typer.Exit(SOME_SKIPPED)
+    conclude(result, show_result, as_json=json, incomplete=result.failed)
 
 
 def show_result(result: "PredictResult") -> None:

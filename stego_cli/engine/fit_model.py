@@ -14,12 +14,12 @@ from stego_cli.checkpoints.native import Checkpoint, save_checkpoint
 from stego_cli.checkpoints.released import backbone_hash
 from stego_cli.config.model import About, DinoConfig, FilterbankConfig, LabelSpace, ModelConfig
 from stego_cli.data.datasets.build import available_splits, open_dataset
-from stego_cli.data.labels import anonymous_label_space, available_label_spaces
 from stego_cli.engine.device import choose_device
 from stego_cli.engine.fit import FitSettings, fit
+from stego_cli.engine.label_space import choose_label_space
 from stego_cli.engine.listener import Listener
 from stego_cli.engine.measure import evaluate, score_probes
-from stego_cli.errors import ConfigError, OutputError
+from stego_cli.errors import OutputError
 from stego_cli.files import printable
 from stego_cli.segmenter import Segmenter, Settings
 
@@ -74,7 +74,7 @@ def fit_model(config: FitConfig, report: Report) -> FittedModel:
     train = open_dataset(config, "train")
     validation = open_dataset(config, "val") if "val" in available_splits(config) else None
     target = _target(config, train.name)
-    space = _label_space(config, train, report)
+    space = choose_label_space(train, config.label_space, config.classes, report)
     clusters = config.classes or len(space)
     _announce(train, validation, clusters, report)
     settings = FitSettings(
@@ -117,27 +117,6 @@ def _target(config: FitConfig, dataset: str) -> Path:
     if target.exists() and not config.overwrite:
         raise OutputError(f"`{name}` exists\n\nhint: add --overwrite, or choose another file with --out")
     return target
-
-
-def _label_space(config: FitConfig, dataset: Dataset, report: Report) -> LabelSpace:
-    """Return the classes that labels speak of; without labels, one unnamed class per cluster.
-
-    Raises:
-        ConfigError: If nothing says how many classes there are.
-    """
-    if dataset.label_space is not None and config.label_space is not None:
-        return dataset.label_space
-    if dataset.label_space is not None and dataset.is_labelled:
-        report.note(
-            f"label space: {dataset.label_space.name}, after the dataset's name (--label-space chooses another)"
-        )
-        return dataset.label_space
-    if config.classes is None:
-        raise ConfigError(
-            "nothing says how many classes to form\n\n"
-            f"hint: add --classes N, or --label-space with one of {', '.join(available_label_spaces())}"
-        )
-    return anonymous_label_space(config.classes, "class" if dataset.is_labelled else "cluster")
 
 
 def _announce(train: Dataset, validation: Dataset | None, clusters: int, report: Report) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stego_cli.data.datasets.build import available_splits, open_dataset
-from stego_cli.data.labels import anonymous_label_space, available_label_spaces
+from stego_cli.data.labels import anonymous_label_space
 from stego_cli.engine.backbone_run import extraction, fingerprint, open_run
 from stego_cli.engine.device import autocast_dtype
+from stego_cli.engine.label_space import choose_label_space
 from stego_cli.engine.train.batches import Supply
 from stego_cli.engine.train.data import LabelMaps, SalienceMasks, Square, make_sampler
 from stego_cli.engine.train.features import DTYPES, choose_for, open_features, open_neighbors
@@ -100,7 +101,7 @@ def make_plan(config: TrainConfig, report: Report) -> Plan:
     run = open_run(config.model_copy(update={"overwrite": False}), report)
     _check_method(config.method, run.backbone.channels)
     train = run.dataset
-    space = _label_space(config, train, report)
+    space = choose_label_space(train, config.label_space, config.classes, report)
     clusters = (config.classes or len(space)) + config.extra_clusters
     if not train.is_labelled and config.label_space is None:
         space = anonymous_label_space(clusters)
@@ -135,26 +136,6 @@ def _check_method(config: MethodConfig, channels: int) -> None:
     """
     if not config.learns and isinstance(method := build_method(config, channels), Fitted):
         method.check_ready()
-
-
-def _label_space(config: TrainConfig, dataset: Dataset, report: Report) -> LabelSpace:
-    """Return the classes that labels speak of; without labels, one unnamed class per cluster.
-
-    Raises:
-        ConfigError: If nothing says how many classes there are.
-    """
-    if dataset.label_space is not None and (config.label_space is not None or dataset.is_labelled):
-        if config.label_space is None:
-            report.note(
-                f"label space: {dataset.label_space.name}, after the dataset's name (--label-space chooses another)"
-            )
-        return dataset.label_space
-    if config.classes is None:
-        raise ConfigError(
-            "nothing says how many classes to form\n\n"
-            f"hint: add --classes N, or --label-space with one of {', '.join(available_label_spaces())}"
-        )
-    return anonymous_label_space(config.classes, "class" if dataset.is_labelled else "cluster")
 
 
 def _validation(config: TrainConfig, train: Dataset, report: Report) -> Dataset | None:
