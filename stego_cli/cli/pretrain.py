@@ -26,10 +26,10 @@ Rounds = Annotated[
     number(
         "--rounds",
         TRAINING,
-        "The first learns words of a filter bank, each later one those of the network before. (default: 2)",
+        "The first learns words of a filter bank, each later one those of the network before. (default: 1)",
     ),
 ]
-Steps = Annotated[int | None, number("--steps", TRAINING, "Updates in each round. (default: 2000)")]
+Steps = Annotated[int | None, number("--steps", TRAINING, "Updates in each round. (default: 1000)")]
 Resolution = Annotated[
     int | None,
     image_size(
@@ -37,7 +37,10 @@ Resolution = Annotated[
         "Shorter side of the images that views are cut from; best the one that you will predict at. (default: 240)",
     ),
 ]
-BatchSize = Annotated[int | None, number("--batch-size", SPEED, "Views of a step. (default: 32)")]
+BatchSize = Annotated[int | None, number("--batch-size", SPEED, "Views of a step. (default: 16)")]
+Workers = Annotated[
+    int | None, number("--workers", SPEED, "Threads that make views; 0 does it in between. (default: 2)")
+]
 
 
 def pretrain_command(  # noqa: PLR0913, PLR0917 - one parameter per option
@@ -52,17 +55,17 @@ def pretrain_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     minutes: o.Minutes = None,
     device: o.Device = None,
     batch_size: BatchSize = None,
-    workers: o.Workers = None,
+    workers: Workers = None,
     config: o.Config = None,
     overrides: o.Overrides = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Teach a small vision transformer from your images alone, for when no pretrained one can be had.
 
-    It sees part of an image and learns to say which visual words the rest is
-    made of. The weights are for --backbone of the other commands. A network
-    such as DINO, taught on millions of images, is far better where it can be
-    downloaded.
+    It begins with the filter bank's channels, sees part of an image and
+    learns to say which visual words the rest is made of. The weights are for
+    --backbone of the other commands. A network such as DINO, taught on
+    millions of images, is far better where it can be downloaded.
 
     Stopped, the same command goes on where it was.
 
@@ -70,7 +73,7 @@ def pretrain_command(  # noqa: PLR0913, PLR0917 - one parameter per option
 
       stego pretrain photos/ --out small.safetensors
       stego train photos/ --classes 8 --backbone small.safetensors
-      stego pretrain photos/ --minutes 60 --set architecture.depth=4
+      stego pretrain photos/ --minutes 60 --set architecture.depth=6
     """
     typed = dict(locals())
     from stego_cli.config.pretrain import PretrainConfig

@@ -134,6 +134,9 @@ class PcaConfig(ProjectionConfig):
         description="spread: positions drawn from images all over the training split, the same ones for every seed; "
         "first: all positions of the first images, in whole batches, as the study.",
     )
+    whiten: bool = Field(
+        False, description="Bring every axis to deviation 1, so that none has more say in how alike two codes are."
+    )
 
 
 class RpConfig(ProjectionConfig):

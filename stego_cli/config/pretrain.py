@@ -9,7 +9,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from stego_cli.config.fields import CommandConfig, Conflict, DeviceName, UserPath, refuse, usable_cores
 from stego_cli.config.model import VitArchitecture
 
-SMALL = VitArchitecture(patch_size=8, width=192, depth=6, heads=3, image_size=192)
+SMALL = VitArchitecture(
+    patch_size=8, width=128, depth=4, heads=2, image_size=240, stem="filterbank", layer_scale=0.1
+)
 
 
 class PretrainConfig(CommandConfig):
@@ -18,14 +20,14 @@ class PretrainConfig(CommandConfig):
     section: ClassVar[str] = "pretrain"
 
     architecture: VitArchitecture = Field(
-        SMALL, description="Sizes of the network; `image_size` is the side of the views that it learns from."
+        SMALL, description="Sizes of the network; `image_size` is the height of the views that it learns from."
     )
     rounds: PositiveInt = Field(
-        2,
+        1,
         le=20,
         description="The first learns words of a filter bank, each later one those of the network before.",
     )
-    steps: PositiveInt = Field(2000, description="Updates in each round.")
+    steps: PositiveInt = Field(1000, description="Updates in each round.")
     words: int = Field(256, ge=2, le=32768, description="Visual words that patches are sorted into.")
     resolution: PositiveInt = Field(
         240,
@@ -34,9 +36,16 @@ class PretrainConfig(CommandConfig):
     )
     visible: float = Field(0.3, gt=0, lt=1, description="Share of the patches that the network sees.")
     block: PositiveInt = Field(4, description="Patches are hidden in squares of so many by so many.")
-    least_area: float = Field(0.35, gt=0, le=1, description="A view shows at least this share of its image.")
-    visible_weight: NonNegativeFloat = Field(0.5, description="Weight of the words of visible patches in the loss.")
-    batch_size: PositiveInt = Field(32, description="Views of a step.")
+    least_area: float = Field(
+        0.35, gt=0, le=1, description="A view shows at least this share of the largest rectangle of its aspect."
+    )
+    aspect: float = Field(
+        1.0, ge=0.25, le=4, description="Width of a view over its height: best that of the images, if they share one."
+    )
+    visible_weight: NonNegativeFloat = Field(
+        0.0, description="Weight of the words of visible patches in the loss; helps a network that reads pixels."
+    )
+    batch_size: PositiveInt = Field(16, description="Views of a step.")
     learning_rate: PositiveFloat = Field(1e-3, description="Highest rate; it rises for `warmup` steps, then falls.")
     weight_decay: NonNegativeFloat = Field(0.05, description="Of matrices; vectors have none.")
     warmup: NonNegativeInt = Field(100, description="Steps that the rate rises for.")

@@ -10,6 +10,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stego_cli.backbones.positions import dino_positions
 from stego_cli.backbones.stem import FilterbankStem
 from stego_cli.backbones.vit import DinoVit
 
@@ -22,8 +23,8 @@ class ViewBatch:
     """Views of images with what is to be learned from them.
 
     Attributes:
-        images: Shape (B, 3, S, S), normalised; or what the network's stem says of them, (B, C, s, s) for s = S / patch.
-        words: Visual word of each patch, shape (B, N), int64.
+        images: Shape (B, 3, H, W), normalised; or what the network's stem says of their patches, (B, C, h, w).
+        words: Visual word of each patch, shape (B, N), N = h * w, int64.
         order: The patches of each view in random order, the visible ones first, shape (B, N), int64.
     """
 
@@ -74,17 +75,26 @@ class Pretrainee(nn.Module):
                 all there are.
         """
         seen, asked = views.order[:, :visible], views.order[:, visible : 2 * visible]
-        tokens = self.tokens(views.images, seen)[:, 1:]
-        guesses = self._guess_hidden(tokens, seen, asked)
+        stem = self.network.patch_embed
+        embedded = stem.tokens(views.images) if isinstance(stem, FilterbankStem) else stem(views.images)
+        _, height, width, _ = embedded.shape
+        tokens = self.tokens(embedded, seen)[:, 1:]
+        guesses = self._guess_hidden(tokens, (height, width), seen, asked)
         hidden = functional.cross_entropy(guesses.flatten(0, 1), views.words.gather(1, asked).flatten())
         own = functional.cross_entropy(self.of_visible(tokens).flatten(0, 1), views.words.gather(1, seen).flatten())
         return hidden, own
 
-    def tokens(self, images: Tensor, seen: Tensor) -> Tensor:
-        """Run the network on some patches (B, n) of views and return class token and patch tokens (B, 1 + n, C)."""
+    def tokens(self, embedded: Tensor, seen: Tensor) -> Tensor:
+        """Run the network on some of its embedded patches.
+
+        Args:
+            embedded: All patches of views, shape (B, h, w, C).
+            seen: Which ones it sees, shape (B, n).
+
+        Returns:
+            Class token and patch tokens, shape (B, 1 + n, C).
+        """
         network = self.network
-        stem = network.patch_embed
-        embedded = stem.tokens(images) if isinstance(stem, FilterbankStem) else stem(images)
         tokens = network._pos_embed(embedded)  # noqa: SLF001 - the rule for positions, as in use
         tokens = torch.cat([tokens[:, :1], _pick(tokens[:, 1:], seen)], dim=1)
         for block in network.blocks:
@@ -92,9 +102,10 @@ class Pretrainee(nn.Module):
         normed: Tensor = network.norm(tokens)
         return normed
 
-    def _guess_hidden(self, tokens: Tensor, seen: Tensor, asked: Tensor) -> Tensor:
-        """Return scores (B, m, words) of the asked patches, given the tokens (B, n, C) of the seen ones."""
-        places = self.network.pos_embed[:, 1:].expand(len(tokens), -1, -1)
+    def _guess_hidden(self, tokens: Tensor, grid: tuple[int, int], seen: Tensor, asked: Tensor) -> Tensor:
+        """Return scores (B, m, words) of the asked patches of a grid, given the tokens (B, n, C) of the seen ones."""
+        table = dino_positions(self.network.pos_embed, grid, square_image=grid[0] == grid[1])
+        places = table[:, 1:].expand(len(tokens), -1, -1)
         known = self.reading(tokens) + _pick(places, seen)
         empty = self.hidden + _pick(places, asked)
         answer = self.decoder(torch.cat([known, empty], dim=1))[:, known.shape[1] :]

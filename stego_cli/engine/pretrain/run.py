@@ -363,9 +363,10 @@ def _log(run: _Run, report: Report) -> None:
     hidden, own = _mean_terms(run)
     run.progress.window.clear()
     done = run.progress.round * run.config.steps + run.progress.step
-    run.progress.history.append({"step": done, "hidden": hidden, "visible": own})
+    terms = {"hidden": hidden, "visible": own} if run.config.visible_weight else {"hidden": hidden}
+    run.progress.history.append({"step": done, **terms})
     if isinstance(report, ShowsLosses):
-        report.losses(done, {"hidden": hidden, "visible": own})
+        report.losses(done, terms)
 
 
 def _mean_terms(run: _Run) -> tuple[float, float]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stego_cli.config.pretrain import PretrainConfig
     from stego_cli.engine.pretrain.words import WordMaps
 
-_ASPECTS = 1.8  # the longer over the shorter side of a piece, at most; it becomes a square
+_ASPECTS = 1.8  # the widest piece over the narrowest, as shares of their heights; all become views of one aspect
 _LIGHT, _CONTRAST, _COLOUR = 0.3, 0.3, 0.5  # by how much of itself each may change
 _AHEAD = 2  # batches made while one is computed
 
@@ -56,9 +56,11 @@ class ViewMaker:
     std: tuple[float, float, float]
 
     @property
-    def grid(self) -> int:
-        """Side of a view in patches."""
-        return self.config.architecture.image_size // self.config.architecture.patch_size
+    def grid(self) -> tuple[int, int]:
+        """Height and width of a view in patches."""
+        sizes = self.config.architecture
+        rows = sizes.image_size // sizes.patch_size
+        return rows, max(round(rows * self.config.aspect), 1)
 
     def batches(self, first: int, last: int) -> Iterator[ViewBatch]:
         """Yield the batches of the steps from `first` up to, not including, `last`, made ahead of time."""
@@ -74,10 +76,10 @@ class ViewMaker:
         return ViewBatch(images, torch.from_numpy(words), torch.from_numpy(order))
 
     def _view(self, random: np.random.Generator) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
-        """Return pixels (S, S, 3) or features (C, grid, grid), the words (N,) of the patches, and their order (N,)."""
+        """Return pixels (H, W, 3) or features (C, h, w), the words (h * w,) of the patches, and their order."""
         index = int(random.integers(len(self.maps)))
         size = self.maps.size(index)
-        piece = draw_piece(*size, self.config.least_area, random)
+        piece = draw_piece(*size, self.config.least_area, self.config.aspect, random)
         words = words_of(self.maps.words[index], size, piece, self.grid)
         seen = self._features(index, piece) if self.maps.features else self._pixels(index, piece, random)
         if piece.mirrored:
@@ -89,8 +91,9 @@ class ViewMaker:
         """Return a piece of an image at the size of a view, in other light."""
         pixels = self.maps.image(index)
         cut = pixels[piece.top : piece.top + piece.height, piece.left : piece.left + piece.width]
-        side = self.config.architecture.image_size
-        seen = np.asarray(Image.fromarray(cut).resize((side, side), Image.Resampling.BILINEAR))
+        rows, columns = self.grid
+        patch = self.config.architecture.patch_size
+        seen = np.asarray(Image.fromarray(cut).resize((columns * patch, rows * patch), Image.Resampling.BILINEAR))
         return other_light(seen[:, ::-1] if piece.mirrored else seen, random)
 
     def _features(self, index: int, piece: Piece) -> NDArray[np.float32]:
@@ -99,63 +102,74 @@ class ViewMaker:
         return seen[..., ::-1] if piece.mirrored else seen
 
 
-def draw_piece(height: int, width: int, least_area: float, random: np.random.Generator) -> Piece:
-    """Draw a rectangle, nearly square, of an image of this size.
+def draw_piece(height: int, width: int, least_area: float, aspect: float, random: np.random.Generator) -> Piece:
+    """Draw a rectangle of an image of this size.
 
     Args:
         height: Of the image.
         width: Of the image.
-        least_area: The least share that it takes of the largest square.
+        least_area: The least share that it takes of the largest rectangle of this aspect.
+        aspect: About its width over its height.
         random: Where chance comes from.
     """
-    side = min(height, width)
+    tallest = min(height, width / aspect)
     scale = math.sqrt(random.uniform(least_area, 1))
-    aspect = math.exp(random.uniform(-0.5, 0.5) * math.log(_ASPECTS))
-    tall, wide = (min(max(round(side * scale * by), 1), most) for by, most in ((1 / aspect, height), (aspect, width)))
+    stretch = math.exp(random.uniform(-0.5, 0.5) * math.log(_ASPECTS))
+    tall = min(max(round(tallest * scale / stretch), 1), height)
+    wide = min(max(round(tallest * aspect * scale * stretch), 1), width)
     top, left = int(random.integers(height - tall + 1)), int(random.integers(width - wide + 1))
     return Piece(top, left, tall, wide, bool(random.random() < 0.5))
 
 
-def words_of(words: NDArray[np.integer], size: tuple[int, int], piece: Piece, grid: int) -> NDArray[np.integer]:
+def words_of(
+    words: NDArray[np.integer], size: tuple[int, int], piece: Piece, grid: tuple[int, int]
+) -> NDArray[np.integer]:
     """Return the word under the centre of each patch of a piece, not yet mirrored.
 
     Args:
         words: Of the whole image, shape (h, w).
         size: Height and width of the image in pixels.
         piece: The piece.
-        grid: Patches on each side of it.
+        grid: Its height and width in patches.
 
     Returns:
-        Shape (grid, grid).
+        Shape `grid`.
 
     Example:
-        >>> words_of(np.arange(4).reshape(2, 2), (20, 20), Piece(10, 0, 10, 20, False), 2).tolist()
+        >>> words_of(np.arange(4).reshape(2, 2), (20, 20), Piece(10, 0, 10, 20, False), (2, 2)).tolist()
         [[2, 3], [2, 3]]
     """
-    centres = (np.arange(grid) + 0.5) / grid
-    rows = ((piece.top + centres * piece.height) * words.shape[0] / size[0]).astype(int)
-    columns = ((piece.left + centres * piece.width) * words.shape[1] / size[1]).astype(int)
+    down, across = _centres(piece, grid)
+    rows = (down * words.shape[0] / size[0]).astype(int)
+    columns = (across * words.shape[1] / size[1]).astype(int)
     return words[np.ix_(rows.clip(max=words.shape[0] - 1), columns.clip(max=words.shape[1] - 1))]
 
 
-def features_of(maps: NDArray[np.floating], size: tuple[int, int], piece: Piece, grid: int) -> NDArray[np.float32]:
+def features_of(
+    maps: NDArray[np.floating], size: tuple[int, int], piece: Piece, grid: tuple[int, int]
+) -> NDArray[np.float32]:
     """Return the features at the centre of each patch of a piece, not yet mirrored, between cells along straight lines.
 
     Args:
         maps: Of the whole image, shape (C, h, w).
         size: Height and width of the image in pixels.
         piece: The piece.
-        grid: Patches on each side of it.
+        grid: Its height and width in patches.
 
     Returns:
-        Shape (C, grid, grid).
+        Shape (C, *grid).
     """
-    centres = (np.arange(grid) + 0.5) / grid
+    down, across = _centres(piece, grid)
     tall, wide = maps.shape[1:]
-    rows = ((piece.top + centres * piece.height) * tall / size[0] - 0.5).clip(0, tall - 1)
-    columns = ((piece.left + centres * piece.width) * wide / size[1] - 0.5).clip(0, wide - 1)
-    down = _between(maps.astype(np.float32), rows, axis=1)
-    return _between(down, columns, axis=2)
+    rows = (down * tall / size[0] - 0.5).clip(0, tall - 1)
+    columns = (across * wide / size[1] - 0.5).clip(0, wide - 1)
+    return _between(_between(maps.astype(np.float32), rows, axis=1), columns, axis=2)
+
+
+def _centres(piece: Piece, grid: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where the patches of a piece are centred in its image, down and across, in pixels."""
+    down, across = ((np.arange(count) + 0.5) / count for count in grid)
+    return piece.top + down * piece.height, piece.left + across * piece.width
 
 
 def _between(values: NDArray[np.float32], places: NDArray[np.float64], axis: int) -> NDArray[np.float32]:
@@ -178,8 +192,9 @@ def other_light(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArr
     return changed
 
 
-def hiding_order(grid: int, block: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Return the patches (N,) in random order, squares of `block` x `block` together as far as they fit."""
-    blocks = -(-grid // block)
-    rank = random.random((blocks, blocks)).repeat(block, 0).repeat(block, 1)[:grid, :grid].ravel()
-    return np.argsort(rank + random.random(grid * grid) * 1e-6, kind="stable").astype(np.int64)
+def hiding_order(grid: tuple[int, int], block: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Return the patches (h * w,) in random order, squares of `block` x `block` together as far as they fit."""
+    height, width = grid
+    blocks = random.random((-(-height // block), -(-width // block)))
+    rank = blocks.repeat(block, 0).repeat(block, 1)[:height, :width].ravel()
+    return np.argsort(rank + random.random(height * width) * 1e-6, kind="stable").astype(np.int64)

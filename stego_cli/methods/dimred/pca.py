@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stego_cli.config.model import PcaConfig
     from stego_cli.methods.base import FeatureSource
 
+LEAST_VARIANCE = 1e-6  # of an axis that is whitened, as a share of the first one's; below it there is only rounding
 COMPONENTS, VARIANCES = "components", "variances"
 
 
@@ -50,6 +51,12 @@ class PcaBasis:
         """
         refuse_more("pca", dimensions, len(self.components))
         return PcaBasis(self.mean, self.deviation, self.components[:dimensions], self.variances)
+
+    def white(self) -> Tensor:
+        """Return the axes, shape (n, C), each over its deviation; zeros for an axis along which nothing varies."""
+        kept = self.variances[: len(self.components), None]
+        varies = kept > LEAST_VARIANCE * self.variances[0]
+        return torch.where(varies, self.components / kept.clamp(min=torch.finfo(kept.dtype).tiny).sqrt(), 0.0)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all of it by name, to be written into a file."""
@@ -86,7 +93,7 @@ class Pca(Projection):
     """Standardised features along the first principal axes; the mean along them is not taken off again.
 
     Attributes:
-        components: Shape (K, C).
+        components: Shape (K, C), unit vectors or, whitened, those over their deviation.
     """
 
     components: Tensor
@@ -102,8 +109,8 @@ class Pca(Projection):
         return along(features, self.components)
 
     def recipe(self, seed: int) -> dict[str, Any]:  # noqa: ARG002 - the same for every seed
-        """Return what the fit depends on; neither seed nor dimensions, so that all of them share one."""
-        return self.config.model_dump(mode="json", exclude={"code_dim", "standardise"})
+        """Return what the fit depends on; neither seed, dimensions nor `whiten`, so that all share one."""
+        return self.config.model_dump(mode="json", exclude={"code_dim", "standardise", "whiten"})
 
     def fit(self, source: FeatureSource, seed: int) -> dict[str, Tensor]:  # noqa: ARG002 - the same for every seed
         """Find all axes; a smaller number of dimensions is a cut."""
@@ -116,7 +123,7 @@ class Pca(Projection):
         """Take the first axes of a basis."""
         basis = PcaBasis.from_tensors(fitted).cut(self.code_dim)
         self.adopt_standard(fitted)
-        self.components.copy_(basis.components)
+        self.components.copy_(basis.white() if self.config.whiten else basis.components)
 
     def as_fitted(self) -> PcaConfig:
         """Return the config."""

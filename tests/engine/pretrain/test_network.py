@@ -29,7 +29,9 @@ def views(seed: int = 0) -> ViewBatch:
 def test_all_patches_in_order_give_what_the_backbone_gives(model: Pretrainee) -> None:
     batch = views()
     every = torch.arange(16).expand(3, -1)
-    torch.testing.assert_close(model.tokens(batch.images, every), model.network.forward_features(batch.images))
+    torch.testing.assert_close(
+        model.tokens(model.network.patch_embed(batch.images), every), model.network.forward_features(batch.images)
+    )
 
 
 def test_features_of_the_stem_give_what_their_images_give() -> None:
@@ -38,7 +40,7 @@ def test_features_of_the_stem_give_what_their_images_give() -> None:
     batch, stem = views(), model.network.patch_embed
     assert isinstance(stem, FilterbankStem)
     every = torch.arange(16).expand(3, -1)
-    seen = model.tokens(stem.bank(batch.images), every)
+    seen = model.tokens(stem.tokens(stem.bank(batch.images)), every)
     torch.testing.assert_close(seen, model.network.forward_features(batch.images))
 
 
@@ -50,13 +52,25 @@ def test_what_is_hidden_does_not_reach_the_network(model: Pretrainee) -> None:
             row, column = divmod(patch, 4)
             one[:, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 9.0
     seen = batch.order[:, :6]
-    assert torch.equal(model.tokens(batch.images, seen), model.tokens(changed, seen))
+    embed = model.network.patch_embed
+    assert torch.equal(model.tokens(embed(batch.images), seen), model.tokens(embed(changed), seen))
 
 
 def test_a_fresh_network_guesses_evenly(model: Pretrainee) -> None:
     hidden, own = model(views(), 6)
     assert hidden.item() == pytest.approx(math.log(5), abs=0.1)
     assert own.item() == pytest.approx(math.log(5), abs=0.1)
+
+
+def test_views_may_be_wider_than_the_table_of_positions(model: Pretrainee) -> None:
+    batch = views()
+    order = torch.stack([torch.randperm(24) for _ in range(3)])
+    wide = ViewBatch(torch.cat([batch.images, batch.images[..., :16]], 3), torch.zeros(3, 24, dtype=torch.long), order)
+    hidden, own = model(wide, 8)
+    (hidden + own).backward()
+    table = model.network.pos_embed.grad
+    assert table is not None
+    assert table.isfinite().all()
 
 
 def test_both_terms_teach_the_network(model: Pretrainee) -> None:

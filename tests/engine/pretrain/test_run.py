@@ -33,6 +33,7 @@ SMALL = PretrainConfig(
     steps=6,
     words=4,
     batch_size=4,
+    visible_weight=0.5,
     resolution=40,
     warmup=2,
     checkpoint_every=2,
@@ -90,6 +91,11 @@ def test_it_learns(photos: Path) -> None:
     history = result.progress.history
     assert history[-1]["visible"] < 0.8 * history[0]["visible"]
     assert (result.folder / "losses.png").stat().st_size > 1000
+
+
+def test_only_terms_that_teach_are_shown(photos: Path) -> None:
+    result = pretrain(["photos"], with_(visible_weight=0.0), Silence())
+    assert all(row.keys() == {"step", "hidden"} for row in result.progress.history)
 
 
 def test_the_same_seed_gives_the_same_network_and_another_another(photos: Path) -> None:

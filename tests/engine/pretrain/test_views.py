@@ -31,41 +31,47 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 @given(height=st.integers(1, 200), width=st.integers(1, 200), least=st.floats(0.01, 1), seed=st.integers(0, 10))
 def test_a_piece_lies_within_its_image_and_is_nearly_square(height: int, width: int, least: float, seed: int) -> None:
-    piece = draw_piece(height, width, least, np.random.default_rng(seed))
+    piece = draw_piece(height, width, least, 1.0, np.random.default_rng(seed))
     assert 0 <= piece.top <= piece.top + piece.height <= height
     assert 0 <= piece.left <= piece.left + piece.width <= width
     if min(height, width) * least**0.5 > 20:  # below that, rounding decides
         assert max(piece.height, piece.width) / min(piece.height, piece.width) < 1.9
 
 
+def test_a_wide_view_shows_a_wide_piece() -> None:
+    pieces = [draw_piece(100, 300, 1.0, 2.0, np.random.default_rng(seed)) for seed in range(50)]
+    assert np.median([piece.width / piece.height for piece in pieces]) == pytest.approx(2, abs=0.3)
+    assert max(piece.height for piece in pieces) == 100
+
+
 def test_the_whole_of_a_square_image_has_all_its_words() -> None:
     words = np.arange(16).reshape(4, 4)
-    assert (words_of(words, (32, 32), Piece(0, 0, 32, 32, mirrored=False), 4) == words).all()
+    assert (words_of(words, (32, 32), Piece(0, 0, 32, 32, mirrored=False), (4, 4)) == words).all()
 
 
 def test_a_small_piece_has_the_word_it_was_cut_from() -> None:
     words = np.arange(16).reshape(4, 4)
-    assert (words_of(words, (32, 32), Piece(9, 17, 6, 6, mirrored=False), 2) == 6).all()
+    assert (words_of(words, (32, 32), Piece(9, 17, 6, 6, mirrored=False), (2, 2)) == 6).all()
 
 
 def test_the_features_of_the_whole_are_those_of_its_cells() -> None:
     maps = np.random.default_rng(0).standard_normal((3, 4, 4)).astype(np.float16)
     whole = Piece(0, 0, 32, 32, mirrored=False)
-    np.testing.assert_array_equal(features_of(maps, (32, 32), whole, 4), maps.astype(np.float32))
+    np.testing.assert_array_equal(features_of(maps, (32, 32), whole, (4, 4)), maps.astype(np.float32))
 
 
 def test_features_between_cells_lie_on_a_line() -> None:
     ramp = np.arange(4, dtype=np.float32)[None, None, :].repeat(4, 1)
     # Cells are centred at 4, 12, 20, 28 pixels; the patches of this piece at 10 and 14: at 0.75 and 1.25 cells.
-    found = features_of(ramp, (32, 32), Piece(8, 8, 8, 8, mirrored=False), 2)
+    found = features_of(ramp, (32, 32), Piece(8, 8, 8, 8, mirrored=False), (2, 2))
     np.testing.assert_allclose(found, [[[0.75, 1.25]] * 2])
     # Outside of the outermost centres there is nothing to lie between.
-    edge = features_of(ramp, (32, 32), Piece(0, 0, 4, 4, mirrored=False), 2)
+    edge = features_of(ramp, (32, 32), Piece(0, 0, 4, 4, mirrored=False), (2, 2))
     np.testing.assert_allclose(edge, np.zeros((1, 2, 2)))
 
 
 def test_hiding_takes_squares_and_every_patch_once() -> None:
-    order = hiding_order(6, 3, np.random.default_rng(0))
+    order = hiding_order((6, 6), 3, np.random.default_rng(0))
     assert sorted(order) == list(range(36))
     rows, columns = np.divmod(order[:9], 6)
     assert len({(row // 3, column // 3) for row, column in zip(rows, columns, strict=True)}) == 1
@@ -110,6 +116,13 @@ def test_features_mirror_with_their_words(maker: ViewMaker) -> None:
     assert ((views.images > 0.5).flatten(1) == views.words.bool())[sure.flatten(1)].all()
     pixels = maker.batch(0)
     assert torch.equal(pixels.words[0], views.words[0])  # the first piece is drawn before anything else
+
+
+def test_views_have_the_aspect_that_was_asked_for(maker: ViewMaker) -> None:
+    wide = replace(maker, config=maker.config.model_copy(update={"aspect": 1.5}))
+    views = wide.batch(0)
+    assert views.images.shape == (6, 3, 32, 48)
+    assert views.words.shape == views.order.shape == (6, 24)
 
 
 def test_steps_are_the_same_wherever_a_run_begins(maker: ViewMaker) -> None:

@@ -69,6 +69,27 @@ def test_a_cut_keeps_the_first_axes_and_all_variances(vectors: torch.Tensor) -> 
         cut.cut(3)
 
 
+def test_white_axes_have_one_deviation_and_none_where_nothing_varies(vectors: torch.Tensor) -> None:
+    vectors[:, 2] = 0.1
+    basis = fit_pca([vectors])
+    code = ((vectors - basis.mean) / basis.deviation) @ basis.white().T
+    torch.testing.assert_close(torch.cov(code.T), torch.diag(torch.tensor([1.0, 1, 1, 0])), rtol=0, atol=1e-3)
+    assert basis.cut(2).white().shape == (2, 4)
+
+
+def test_whitening_takes_the_fit_of_the_plain_axes() -> None:
+    maps = torch.randn(6, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    plain, white = (Pca(PcaConfig(code_dim=2, whiten=whiten), 5) for whiten in (False, True))
+    assert plain.recipe(0) == white.recipe(0)
+    fitted = plain.fit(source_of(maps), 0)
+    for method in (plain, white):
+        method.adopt(fitted, 0)
+    code = white.code(maps).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(code.var(1), torch.ones(2), rtol=1e-3, atol=0)
+    lengths = plain.components.norm(dim=1) / white.components.norm(dim=1)
+    torch.testing.assert_close(lengths.square(), fitted["variances"][:2])
+
+
 def test_tensors_bring_back_the_basis(vectors: torch.Tensor) -> None:
     basis = fit_pca([vectors])
     again = PcaBasis.from_tensors(basis.tensors())
