@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
 CONFIG_KEY = "stego"
 FORMAT = 1
@@ -60,6 +60,21 @@ class Checkpoint:
             f"backbone.network.{key.removeprefix('backbone.')}" if key.startswith("backbone.") else key: tensor
             for key, tensor in self.tensors.items()
         }
+
+
+def tensors_of(parts: Mapping[str, nn.Module | None]) -> dict[str, Tensor]:
+    """Return the tensors of a model's modules by their names in a checkpoint; see `Checkpoint.tensors_for_modules`.
+
+    Args:
+        parts: The modules by their rooms (`backbone`, `head`, `cluster_probe`, `linear_probe`); None for one that is
+            not there.
+    """
+    return {
+        f"{part}.{name.removeprefix('network.') if part == 'backbone' else name}": tensor.detach().cpu()
+        for part, module in parts.items()
+        if module is not None
+        for name, tensor in module.state_dict().items()
+    }
 
 
 def _problems(config: ModelConfig, tensors: Mapping[str, Tensor]) -> list[str]:

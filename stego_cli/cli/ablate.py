@@ -258,7 +258,8 @@ def plan_lines(plan: "AblationPlan") -> "Iterable[str]":
         rows.append((printable(row.dataset), "", f"{row.method} (finished)", printable(row.model), "", "1", done_now))
     yield from table_lines(rows, words=len(rows[0]))
     yield from notes
-    slow = f", and what {' and '.join(plan.slow)} take to embed" if plan.slow else ""
+    takes = "take" if len(plan.slow) > 1 else "takes"
+    slow = f", and what {' and '.join(plan.slow)} {takes} to embed" if plan.slow else ""
     rows_apart = ", finished models apart" if plan.rows else ""
     yield f"{len(left)} of {len(plan.keys)} cells to do, {len(plan.places)} at a time"
     if plan.grounds:

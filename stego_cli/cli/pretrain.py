@@ -89,6 +89,7 @@ def pretrain_command(  # noqa: PLR0913, PLR0917 - one parameter per option
 def show_result(result: "PretrainResult") -> None:
     """Print where the weights are, how long it took, and what to do with them."""
     name = printable(result.weights)
-    done = f"{result.progress.round + 1} rounds" if result.ending == "done" else f"round {result.progress.round + 1}"
-    show(f"weights written to {name}: {done} on {result.images} images ({duration(result.seconds)})")
+    number = result.progress.round + 1
+    rounds = f"{number} round{'s' if number > 1 else ''}" if result.ending == "done" else f"in round {number}"
+    show(f"weights written to {name}: {rounds} on {result.images} images ({duration(result.seconds)})")
     show(f"next: stego train FOLDER --classes N --backbone {name}")

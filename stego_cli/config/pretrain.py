@@ -9,9 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from stego_cli.config.fields import CommandConfig, Conflict, DeviceName, UserPath, refuse, usable_cores
 from stego_cli.config.model import VitArchitecture
 
-SMALL = VitArchitecture(
-    patch_size=8, width=128, depth=4, heads=2, image_size=240, stem="filterbank", layer_scale=0.1
-)
+SMALL = VitArchitecture(patch_size=8, width=128, depth=4, heads=2, image_size=240, stem="filterbank", layer_scale=0.1)
 
 
 class PretrainConfig(CommandConfig):
@@ -41,6 +39,9 @@ class PretrainConfig(CommandConfig):
     )
     aspect: float = Field(
         1.0, ge=0.25, le=4, description="Width of a view over its height: best that of the images, if they share one."
+    )
+    stretch: float = Field(
+        1.8, ge=1, le=16, description="The widest piece over the narrowest, by aspect; all become views of one aspect."
     )
     visible_weight: NonNegativeFloat = Field(
         0.0, description="Weight of the words of visible patches in the loss; helps a network that reads pixels."

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stego_cli.checkpoints.native import tensors_of
 from stego_cli.data import views
 from stego_cli.data.labels import IGNORE_LABEL
 from stego_cli.engine.pieces import InPieces
@@ -136,7 +137,8 @@ def fit(backbone: Backbone, dataset: Dataset, settings: FitSettings, report: Rep
     """
     backbone = backbone.eval().to(settings.device)
     probes = fit_probes(extract_features(backbone, dataset, settings, report), settings)
-    return FitResult(_tensors(backbone, probes), probes)
+    parts = {"backbone": backbone, "cluster_probe": probes.cluster, "linear_probe": probes.linear}
+    return FitResult(tensors_of(parts), probes)
 
 
 def extract_features(backbone: Backbone, dataset: Dataset, settings: FitSettings, report: Report) -> Points:
@@ -220,14 +222,3 @@ def _projected(backbone: LearnsProjection, raw: Tensor, device: torch.device) ->
     """Fit the backbone's projection to raw features (N, R) and return them projected, (N, C)."""
     backbone.fit_projection(raw)
     return backbone.project(raw[:, :, None, None].to(device))[:, :, 0, 0].cpu()
-
-
-def _tensors(backbone: Backbone, probes: Probes) -> dict[str, Tensor]:
-    """Return every tensor of the model by its name in a checkpoint."""
-    parts = {"backbone": backbone, "cluster_probe": probes.cluster, "linear_probe": probes.linear}
-    return {
-        f"{part}.{name}": tensor.detach().cpu()
-        for part, module in parts.items()
-        if module is not None
-        for name, tensor in module.state_dict().items()
-    }

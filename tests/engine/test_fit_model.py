@@ -13,14 +13,17 @@ import torch
 from PIL import Image
 
 import stego_cli
+from stego_cli.backbones.vit import DinoVit
 from stego_cli.checkpoints.native import load_checkpoint
 from stego_cli.config.fit import FitConfig
 from stego_cli.config.load import load_config
+from stego_cli.config.model import VitArchitecture, VitConfig
 from stego_cli.data.dataset import Dataset
 from stego_cli.data.datasets.build import open_dataset
 from stego_cli.data.labels import load_label_space
 from stego_cli.engine import fit_model as fit_model_module
 from stego_cli.engine.fit_model import FittedModel, fit_model
+from stego_cli.engine.pretrain.state import save_backbone
 from stego_cli.errors import ConfigError, OutputError, StegoError
 from stego_cli.progress import Silence
 from stego_cli.segmenter import Segmenter
@@ -312,3 +315,14 @@ def test_what_a_user_should_know_of_a_dataset_is_said_once(
 def test_a_wrong_path_is_explained(run: Run, tmp_path: Path) -> None:
     with pytest.raises(StegoError, match=r"no folder .*nowhere"):
         run(tmp_path / "nowhere")
+
+
+def test_a_vision_transformer_fitted_to_labels_is_measured_and_predicts(dataset: Path, run: Run) -> None:
+    sizes = VitArchitecture(patch_size=8, width=24, depth=1, heads=2, image_size=32)
+    torch.manual_seed(0)
+    weights = dataset.parent / "vit.safetensors"
+    save_backbone(DinoVit(sizes).state_dict(), VitConfig(name="vit", architecture=sizes), weights)
+    fitted = run(dataset, backbone=str(weights))
+    assert fitted.scores.keys() == MEASURED
+    model = stego_cli.load(fitted.checkpoint_path)
+    assert model.predict(dataset / "imgs" / "val" / "10.png").label_map.shape == (96, 64)

@@ -64,7 +64,9 @@ class Pretrainee(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.of_hidden = nn.Linear(width, words)
         self.of_visible = nn.Linear(width, words)
-        self.apply(_start)
+        for head in (self.of_hidden, self.of_visible):  # all words are as likely before anything is learned
+            nn.init.trunc_normal_(head.weight, std=0.02)
+            nn.init.zeros_(head.bias)
 
     def forward(self, views: ViewBatch, visible: int) -> tuple[Tensor, Tensor]:
         """Return the mean cross-entropy of the words of hidden and of visible patches.
@@ -116,16 +118,3 @@ class Pretrainee(nn.Module):
 def _pick(tokens: Tensor, which: Tensor) -> Tensor:
     """Take tokens (B, N, C) by number (B, n): (B, n, C)."""
     return tokens.gather(1, which[..., None].expand(-1, -1, tokens.shape[-1]))
-
-
-def _start(module: nn.Module) -> None:
-    """Give linear layers small weights, as vision transformers usually start, and what makes tokens larger ones."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv2d):
-        nn.init.xavier_uniform_(module.weight.flatten(1))
-        nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # of the patches, which always has one
-    elif isinstance(module, FilterbankStem):
-        nn.init.xavier_uniform_(module.proj.weight)  # tokens of about the scale of the channels

@@ -54,7 +54,7 @@ RUNS = Path("runs")
 STATE = "state.safetensors"
 LOG_EVERY = 20  # steps between rows of the history; the only ones that wait for the device
 PIECE = 8  # views that go through the network together: more at once is slower on a CPU
-BETAS = (0.9, 0.98)
+BETAS = (0.9, 0.95)
 MOST_GRADIENT = 1.0
 LEAST_RATE = 0.02  # of the highest, at the end of a round
 # Settings on which the network does not depend, or which a run that goes on may change.

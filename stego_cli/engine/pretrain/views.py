@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from stego_cli.config.pretrain import PretrainConfig
     from stego_cli.engine.pretrain.words import WordMaps
 
-_ASPECTS = 1.8  # the widest piece over the narrowest, as shares of their heights; all become views of one aspect
 _LIGHT, _CONTRAST, _COLOUR = 0.3, 0.3, 0.5  # by how much of itself each may change
 _AHEAD = 2  # batches made while one is computed
 
@@ -79,7 +78,7 @@ class ViewMaker:
         """Return pixels (H, W, 3) or features (C, h, w), the words (h * w,) of the patches, and their order."""
         index = int(random.integers(len(self.maps)))
         size = self.maps.size(index)
-        piece = draw_piece(*size, self.config.least_area, self.config.aspect, random)
+        piece = draw_piece(*size, self.config, random)
         words = words_of(self.maps.words[index], size, piece, self.grid)
         seen = self._features(index, piece) if self.maps.features else self._pixels(index, piece, random)
         if piece.mirrored:
@@ -102,21 +101,20 @@ class ViewMaker:
         return seen[..., ::-1] if piece.mirrored else seen
 
 
-def draw_piece(height: int, width: int, least_area: float, aspect: float, random: np.random.Generator) -> Piece:
+def draw_piece(height: int, width: int, config: PretrainConfig, random: np.random.Generator) -> Piece:
     """Draw a rectangle of an image of this size.
 
     Args:
         height: Of the image.
         width: Of the image.
-        least_area: The least share that it takes of the largest rectangle of this aspect.
-        aspect: About its width over its height.
+        config: About its aspect, how far it may be off, and how small it may be.
         random: Where chance comes from.
     """
-    tallest = min(height, width / aspect)
-    scale = math.sqrt(random.uniform(least_area, 1))
-    stretch = math.exp(random.uniform(-0.5, 0.5) * math.log(_ASPECTS))
+    tallest = min(height, width / config.aspect)
+    scale = math.sqrt(random.uniform(config.least_area, 1))
+    stretch = math.exp(random.uniform(-0.5, 0.5) * math.log(config.stretch))
     tall = min(max(round(tallest * scale / stretch), 1), height)
-    wide = min(max(round(tallest * aspect * scale * stretch), 1), width)
+    wide = min(max(round(tallest * config.aspect * scale * stretch), 1), width)
     top, left = int(random.integers(height - tall + 1)), int(random.integers(width - wide + 1))
     return Piece(top, left, tall, wide, bool(random.random() < 0.5))
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stego_cli import __version__
-from stego_cli.checkpoints.native import Checkpoint
+from stego_cli.checkpoints.native import Checkpoint, tensors_of
 from stego_cli.checkpoints.released import backbone_hash
 from stego_cli.config.model import About, ModelConfig
 from stego_cli.engine.measure import evaluate, score_probes
@@ -176,14 +176,9 @@ def model_tensors(supply: Supply, trainee: Trainee, *, keep_linear: bool) -> dic
         keep_linear: Whether the linear probe belongs to it.
     """
     backbone, head = parts_of(supply, trainee)
-    parts = {"backbone": backbone, "head": head, "cluster_probe": trainee.cluster_probe}
-    if keep_linear and trainee.linear_probe is not None:
-        parts["linear_probe"] = trainee.linear_probe
-    return {
-        f"{part}.{name.removeprefix('network.') if part == 'backbone' else name}": value.detach().cpu()
-        for part, module in parts.items()
-        for name, value in module.state_dict().items()
-    }
+    linear = trainee.linear_probe if keep_linear else None
+    parts = {"backbone": backbone, "head": head, "cluster_probe": trainee.cluster_probe, "linear_probe": linear}
+    return tensors_of(parts)
 
 
 def _measured(with_: Yardstick, checkpoint: Checkpoint, report: Report) -> dict[str, float]:

@@ -29,9 +29,13 @@ SIZES = VitArchitecture(patch_size=8, width=24, depth=1, heads=2, image_size=32)
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
+def config(**settings: float) -> PretrainConfig:
+    return PretrainConfig(architecture=SIZES, **settings)  # type: ignore[arg-type]
+
+
 @given(height=st.integers(1, 200), width=st.integers(1, 200), least=st.floats(0.01, 1), seed=st.integers(0, 10))
 def test_a_piece_lies_within_its_image_and_is_nearly_square(height: int, width: int, least: float, seed: int) -> None:
-    piece = draw_piece(height, width, least, 1.0, np.random.default_rng(seed))
+    piece = draw_piece(height, width, config(least_area=least), np.random.default_rng(seed))
     assert 0 <= piece.top <= piece.top + piece.height <= height
     assert 0 <= piece.left <= piece.left + piece.width <= width
     if min(height, width) * least**0.5 > 20:  # below that, rounding decides
@@ -39,9 +43,12 @@ def test_a_piece_lies_within_its_image_and_is_nearly_square(height: int, width: 
 
 
 def test_a_wide_view_shows_a_wide_piece() -> None:
-    pieces = [draw_piece(100, 300, 1.0, 2.0, np.random.default_rng(seed)) for seed in range(50)]
+    wide = config(least_area=1, aspect=2)
+    pieces = [draw_piece(100, 300, wide, np.random.default_rng(seed)) for seed in range(50)]
     assert np.median([piece.width / piece.height for piece in pieces]) == pytest.approx(2, abs=0.3)
     assert max(piece.height for piece in pieces) == 100
+    exact = draw_piece(100, 200, config(least_area=1, aspect=2, stretch=1), np.random.default_rng(0))
+    assert exact[:4] == (0, 0, 100, 200)
 
 
 def test_the_whole_of_a_square_image_has_all_its_words() -> None:
@@ -92,8 +99,8 @@ def maker(tmp_path: Path) -> ViewMaker:
     Image.fromarray(pixels).save(tmp_path / "halves.png")
     words = np.repeat(np.array([[0, 0, 0, 0, 1, 1, 1, 1]], np.int32), 8, axis=0)
     maps = WordMaps((tmp_path / "halves.png",), (words,), 64, 8)
-    config = PretrainConfig(architecture=SIZES, batch_size=6, seed=1, workers=2, words=2)
-    return ViewMaker(config, maps, 0, MEAN, STD)
+    settings = config(batch_size=6, seed=1, workers=2, words=2)
+    return ViewMaker(settings, maps, 0, MEAN, STD)
 
 
 def test_words_stay_with_what_they_name_also_in_the_mirror(maker: ViewMaker) -> None:
