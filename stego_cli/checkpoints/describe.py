@@ -7,6 +7,8 @@ import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from stego_cli.checkpoints.filetypes import AGAIN, FileType, identify
 from stego_cli.checkpoints.native import CONFIG_KEY, Checkpoint, load_checkpoint, parse_config, read_safetensors
 from stego_cli.checkpoints.plain import harmless
@@ -14,7 +16,8 @@ from stego_cli.checkpoints.released import backbone_hash, convert_content, conve
 from stego_cli.checkpoints.safe_torch import Weights, find_weights, read_torch_file
 from stego_cli.checkpoints.storages import as_float32, not_finite
 from stego_cli.checkpoints.vit_sizes import in_words, vit_sizes
-from stego_cli.config.model import ProjectionConfig
+from stego_cli.config.backbone_file import BACKBONE_KEY
+from stego_cli.config.model import ProjectionConfig, VitConfig
 from stego_cli.errors import CheckpointError
 from stego_cli.files import printable
 
@@ -110,6 +113,8 @@ def describe_checkpoint(path: Path, heads: int | None = None) -> Description:
 def _safetensors(path: Path, size: tuple[str, str], heads: int | None) -> Description:
     """Describe a model of ours or bare tensors."""
     metadata, tensors = read_safetensors(path)
+    if BACKBONE_KEY in metadata:
+        return _own_backbone(path, metadata[BACKBONE_KEY], tensors, size)
     if CONFIG_KEY not in metadata:
         return _weights(path, find_weights(tensors, path), size, heads)
     checkpoint = Checkpoint(parse_config(metadata, path), {key: as_float32(value) for key, value in tensors.items()})
@@ -124,6 +129,28 @@ def _safetensors(path: Path, size: tuple[str, str], heads: int | None) -> Descri
         problems.append("the backbone's weights are not those that the config names: their SHA-256 is another")
     step = "fetch or make the file again" if problems else f"stego predict IMAGES --model {_typed(path)}"
     return Description(about.title, "model", [*rows, size], problems, step)
+
+
+def _own_backbone(path: Path, built: str, tensors: Mapping[str, Tensor], size: tuple[str, str]) -> Description:
+    """Describe the weights of a backbone that say themselves how their network is built."""
+    try:
+        config = VitConfig.model_validate_json(built)
+    except ValidationError as error:
+        raise CheckpointError(
+            f"`{printable(path)}` does not say how its network is built: {error.errors()[0]['msg']}"
+            "\n\nhint: make the file again, or use a newer stego"
+        ) from error
+    network = in_words(config.architecture) if config.architecture else config.name
+    values = sum(tensor.numel() for tensor in tensors.values())
+    rows = [
+        ("network", network),
+        ("tensors", f"{len(tensors)}, with {values:,} values"),
+        ("SHA-256 of the weights", backbone_hash(tensors)),
+        size,
+    ]
+    problems = _value_problems(tensors)
+    step = AGAIN if problems else f"stego train FOLDER --classes N --backbone {_typed(path)}"
+    return Description(f"{printable(path.name)}: weights of a {network}", "backbone weights", rows, problems, step)
 
 
 def _torch(path: Path, size: tuple[str, str], heads: int | None) -> Description:

@@ -86,11 +86,12 @@ def in_words(sizes: VitArchitecture) -> str:
     """
     letters = {(192, 12, 3): "Ti", (384, 12, 6): "S", (768, 12, 12): "B", (1024, 24, 16): "L"}
     letter = letters.get((sizes.width, sizes.depth, sizes.heads))
+    stem = ", on the filter bank's channels" if sizes.stem == "filterbank" else ""
     if letter:
-        return f"ViT-{letter}/{sizes.patch_size}"
+        return f"ViT-{letter}/{sizes.patch_size}{stem}"
     return (
         f"vision transformer of width {sizes.width}, depth {sizes.depth}, {sizes.heads} heads, "
-        f"patches of {sizes.patch_size} pixels"
+        f"patches of {sizes.patch_size} pixels{stem}"
     )
 
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from stego_cli.checkpoints.describe import describe_checkpoint, load_any
 from stego_cli.checkpoints.native import Checkpoint, save_checkpoint
 from stego_cli.checkpoints.released import convert_released
+from stego_cli.config.backbone_file import BACKBONE_KEY
+from stego_cli.config.model import VitArchitecture, VitConfig
 from stego_cli.errors import CheckpointError
 
 Make = Callable[..., dict[str, Tensor]]
@@ -200,3 +202,19 @@ def test_what_is_no_model_is_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "m.ckpt").write_text("hello")
     with pytest.raises(CheckpointError, match=r"m\.ckpt` is a text file(.|\n)*hint: "):
         load_any(tmp_path / "m.ckpt")
+
+
+def test_weights_that_say_how_their_network_is_built_are_described(tmp_path: Path) -> None:
+    sizes = VitArchitecture(patch_size=8, width=24, depth=1, heads=2, stem="filterbank")
+    path = tmp_path / "small.safetensors"
+    tensors = {"norm.weight": torch.ones(24), "norm.bias": torch.zeros(24)}
+    save_file(tensors, path, {BACKBONE_KEY: VitConfig(name="small", architecture=sizes).model_dump_json()})
+    said = describe_checkpoint(path)
+    assert (said.kind, said.problems) == ("backbone weights", [])
+    assert "width 24, depth 1, 2 heads, patches of 8 pixels, on the filter bank's channels" in said.title
+    assert said.next_step.startswith("stego train FOLDER --classes N --backbone ")
+
+    save_file({"norm.weight": torch.full((24,), torch.nan)}, path, {BACKBONE_KEY: "{}"})
+    assert describe_checkpoint(path).problems != []
+    save_file(tensors, path, {BACKBONE_KEY: '{"architecture": {"width": -1}}'})
+    assert "does not say how its network is built" in describe_checkpoint(path).problems[0]
