@@ -39,7 +39,7 @@ embedded: install ## build the embedded model again (CAMVID=folder with imgs/ an
 quality: install ## measure the embedded model on real images (minutes)
 	@$(BIN)/python -m pytest -m quality -s
 
-bench: install ## all benchmarks against baselines of the same run, as a table and bench.json (a quarter of an hour)
+bench: install ## all benchmarks against baselines of the same run, as a table and bench.json (some ten minutes)
 	@$(BIN)/python tests/bench/bench_all.py
 
 check: install ## formatting, lint and types

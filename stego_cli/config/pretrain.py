@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from stego_cli.config.fields import CommandConfig, Conflict, DeviceName, UserPath, refuse, usable_cores
 from stego_cli.config.model import VitArchitecture
@@ -59,6 +67,12 @@ class PretrainConfig(CommandConfig):
     minutes: PositiveFloat | None = Field(None, description="Stop in good order after so many minutes.")
     out: UserPath | None = Field(None, description="The weight file; absent means a new one below `runs/`.")
     overwrite: bool = Field(False, description="Start anew, and replace the weight file that is there.")
+
+    @field_validator("architecture", mode="before")
+    @classmethod
+    def sizes_not_given_are_the_small_ones(cls, value: Any) -> Any:
+        """Let one size be changed by itself."""
+        return {**SMALL.model_dump(), **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def settings_go_together(self) -> Self:

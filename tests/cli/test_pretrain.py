@@ -41,6 +41,17 @@ def test_images_become_a_backbone_that_train_takes() -> None:
     assert Path("runs/train-photos-small/model.safetensors").exists()
 
 
+@pytest.mark.parametrize("stem", ["pixels", "filterbank"])
+def test_one_size_can_be_changed_by_itself(stem: str) -> None:
+    sizes = ["width=24", "image_size=32", f"stem={stem}"]
+    options = [word for size in sizes for word in ("--set", f"architecture.{size}")]
+    code, _, err = run("pretrain", "photos", *options, "--set", "words=3", *FAST, "-o", "small.safetensors")
+    assert code == 0, err
+    network = run("info", "small.safetensors", "--json")[1]
+    assert "width 24, depth 4, 2 heads, patches of 8 pixels" in network
+    assert ("filter bank" in network) == (stem == "filterbank")
+
+
 def test_json_is_one_object() -> None:
     code, out, _ = run("pretrain", "photos", *SMALL, *FAST, "--json", "-q")
     assert code == 0

@@ -272,7 +272,8 @@ def _taught(run: _Run, stem: Maps, report: Report) -> Maps:
         found = read_features(run.paths, teacher, run.config, run.device, report)
         run.model.requires_grad_(requires_grad=True).train()
         return found
-    return stem or bank_features(run.paths, Filterbank(even=True), run.config, run.device, report, fit=True)
+    bank = Filterbank(even=True).to(run.device)
+    return stem or bank_features(run.paths, bank, run.config, run.device, report, fit=True)
 
 
 def _stem(run: _Run, report: Report) -> Maps:

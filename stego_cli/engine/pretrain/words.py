@@ -157,11 +157,13 @@ def bank_features(
         report: Told about progress.
         fit: Bring the channels to one scale first, by these images.
     """
-    raw = read_features(paths, bank.raw_features, config, device, report)
+    maps = list(read_features(paths, bank.raw_features, config, device, report))
     if fit:
-        bank.fit_projection(_sample(raw, config.seed).to(device))
+        bank.fit_projection(_sample(maps, config.seed).to(device))
     with torch.inference_mode():
-        return tuple(bank.project(each[None].to(device))[0].half().cpu() for each in raw)
+        for number, raw in enumerate(maps):  # each in place of the other, as memory was counted for one of them
+            maps[number] = bank.project(raw[None].to(device))[0].half().cpu()
+    return tuple(maps)
 
 
 def sort_into_words(features: Maps, config: PretrainConfig) -> tuple[NDArray[np.int32], ...]:
@@ -191,7 +193,7 @@ def _at_patches(features: Tensor, size: tuple[int, ...], patch: int) -> Tensor:
     return features[0].half()
 
 
-def _sample(maps: Maps, seed: int) -> Tensor:
+def _sample(maps: Sequence[Tensor], seed: int) -> Tensor:
     """Return features of random patches of every image, (n, C) in float32."""
     generator = torch.Generator().manual_seed(seed)
     each = max(1, MOST_POINTS // len(maps))
