@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -82,6 +83,16 @@ def printable(path: Path | str) -> str:
         'caf\\udce9.jpg'
     """
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def as_typed(path: Path | str) -> str:
+    """Return a path as somebody types it in a shell, for commands that a message proposes.
+
+    Example:
+        >>> as_typed("my images")
+        "'my images'"
+    """
+    return shlex.quote(printable(path))
 
 
 def _umask() -> int:

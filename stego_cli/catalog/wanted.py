@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from stego_cli.catalog.locate import catalog, stego_home
 from stego_cli.catalog.unpack import is_begun, is_unpacked
 from stego_cli.errors import StegoError
-from stego_cli.files import printable
+from stego_cli.files import as_typed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,11 +75,11 @@ class Wanted:
     @property
     def usage(self) -> str:
         """How commands are told of it where it lies outside `STEGO_HOME`; nothing if no command can use it."""
-        path = shlex.quote(printable(self.path))
+        path = as_typed(self.path)
         if not self.entry.readable:
             return ""
         if self.kind == "datasets":
-            return f"--data-dir {shlex.quote(printable(self.base))}"
+            return f"--data-dir {as_typed(self.base)}"
         return f"--model {path}" if self.kind == "models" else f"--backbone {self.name} --weights {path}"
 
     def to_json(self) -> dict[str, Any]:

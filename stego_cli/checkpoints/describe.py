@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from stego_cli.checkpoints.vit_sizes import in_words, vit_sizes
 from stego_cli.config.backbone_file import BACKBONE_KEY
 from stego_cli.config.model import ProjectionConfig, VitConfig
 from stego_cli.errors import CheckpointError
-from stego_cli.files import printable
+from stego_cli.files import as_typed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,7 +126,7 @@ def _safetensors(path: Path, size: tuple[str, str], heads: int | None) -> Descri
     # Weights stored in half precision are no longer the ones that were hashed.
     if about.backbone_sha256 not in {"", backbone_hash(checkpoint.tensors)} and kinds == ["float32"]:
         problems.append("the backbone's weights are not those that the config names: their SHA-256 is another")
-    step = "fetch or make the file again" if problems else f"stego predict IMAGES --model {_typed(path)}"
+    step = "fetch or make the file again" if problems else f"stego predict IMAGES --model {as_typed(path)}"
     return Description(about.title, "model", [*rows, size], problems, step)
 
 
@@ -149,7 +148,7 @@ def _own_backbone(path: Path, built: str, tensors: Mapping[str, Tensor], size: t
         size,
     ]
     problems = _value_problems(tensors)
-    step = AGAIN if problems else f"stego train FOLDER --classes N --backbone {_typed(path)}"
+    step = AGAIN if problems else f"stego train FOLDER --classes N --backbone {as_typed(path)}"
     return Description(f"{printable(path.name)}: weights of a {network}", "backbone weights", rows, problems, step)
 
 
@@ -165,7 +164,7 @@ def _torch(path: Path, size: tuple[str, str], heads: int | None) -> Description:
         for name, key in (("Lightning", "pytorch-lightning_version"), ("epoch", "epoch"), ("steps", "global_step"))
         if isinstance(content.get(key), str | int)
     ]
-    step = f"stego predict IMAGES --model {_typed(path)}; `stego convert` makes a file without pickle of it"
+    step = f"stego predict IMAGES --model {as_typed(path)}; `stego convert` makes a file without pickle of it"
     return Description(
         checkpoint.config.about.title,
         "released STEGO checkpoint",
@@ -263,7 +262,7 @@ def _no_model(path: Path, found: FileType, size: tuple[str, str]) -> Description
         rows.append(size)
     # Arrays are what they are called; everything else was taken for what it is not.
     problems = [] if arrays else [f"it is {found.words}"]
-    step = f"{found.hint}; for a dataset: stego info dataset {_typed(path)}" if found.kind == "folder" else found.hint
+    step = f"{found.hint}; for a dataset: stego info dataset {as_typed(path)}" if found.kind == "folder" else found.hint
     return Description(f"{printable(path.name)}: not a model file", found.words, rows, problems, step)
 
 
@@ -280,11 +279,6 @@ def _value_problems(tensors: Mapping[str, Tensor]) -> list[str]:
     """Name tensors with values that are not finite."""
     broken = not_finite(tensors)
     return [f"values that are not finite in {', '.join(broken[:_SHOWN])}"] if broken else []
-
-
-def _typed(path: Path) -> str:
-    """Write a path as one types it in a shell."""
-    return shlex.quote(printable(path))
 
 
 def _bytes(count: int) -> str:

@@ -15,7 +15,7 @@ from stego_cli.cli.tables import table_lines
 from stego_cli.cli.terminal import duration, print_json, show, terminal_report
 from stego_cli.cli.tidy import add_command, group
 from stego_cli.config.words import BACKBONE_NAMES, DATASET_NAMES, METHOD_NAMES, Protocol
-from stego_cli.files import printable
+from stego_cli.files import as_typed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -280,7 +280,7 @@ def show_result(result: "AblationResult") -> None:
     for failed in result.failed:
         show(f"failed: {failed['key']}: {failed['error']}")
     if len(result.failed) < len(result.lines):
-        show(f"next: stego ablate plot {printable(result.folder)}")
+        show(f"next: stego ablate plot {as_typed(result.folder)}")
 
 
 add_command(ablate_app, "run", run_command)

@@ -7,7 +7,7 @@ import typer
 
 from stego_cli.cli.terminal import show
 from stego_cli.errors import OutputError
-from stego_cli.files import printable
+from stego_cli.files import as_typed, printable
 
 Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="A checkpoint, such as a published STEGO `.ckpt` file.")]
 Target = Annotated[Path, typer.Argument(metavar="TARGET", help="The file to write; ends with .safetensors.")]
@@ -42,7 +42,7 @@ def convert_command(
 
     save_checkpoint(load_any(source, heads=heads), target, dtype=torch.float16 if half else None)
     show(f"wrote {printable(target)} ({target.stat().st_size / 1e6:.1f} MB)")
-    show(f"next: stego predict imgs/ --model {printable(target)}")
+    show(f"next: stego predict imgs/ --model {as_typed(target)}")
 
 
 def _check_target(source: Path, target: Path, overwrite: bool) -> None:

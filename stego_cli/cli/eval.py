@@ -11,8 +11,8 @@ from stego_cli.cli.friendly import conclude
 from stego_cli.cli.settings import settings, typed_options, with_options
 from stego_cli.cli.tables import table_lines
 from stego_cli.cli.terminal import duration, show, terminal_report
-from stego_cli.config.words import DATASET_NAMES, ExtraChoice, ProbeChoice, Protocol
-from stego_cli.files import printable
+from stego_cli.config.words import DATASET_NAMES, ExtraChoice, NameRule, ProbeChoice, Protocol
+from stego_cli.files import as_typed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -112,6 +112,16 @@ SaveNames = Annotated[
         "Write the class of each cluster, found here, into a copy of the model, so that `stego predict` shows names.",
     ),
 ]
+Names = Annotated[
+    str | None,
+    choice(
+        "--names",
+        get_args(NameRule),
+        RESULTS,
+        "Which classes --save-names writes: matched, one cluster for each; majority, those of --overcluster, where "
+        "several clusters may share a name. (default: matched)",
+    ),
+]
 Out = Annotated[
     str | None, output("FILE", "The copy that --save-names writes. (default: the model itself, with --overwrite)")
 ]
@@ -142,6 +152,7 @@ def eval_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     resolution: Resolution = None,
     report_folder: ReportFolder = None,
     save_names: SaveNames = None,
+    names: Names = None,
     out: Out = None,
     **shared: Any,
 ) -> None:
@@ -182,13 +193,16 @@ def show_result(result: "EvalResult") -> None:
     if len(entries) == 1:
         heads = [head for head in _titles() if entries[0].get(head) and not head.endswith("many_to_one")]
         titles = ("IoU %", *(_titles()[head] for head in heads))
-        for line in ("", *table_lines([titles, *_classes(entries[0], heads)], words=1)):
+        found, absent = _classes(entries[0], heads)
+        for line in ("", *table_lines([titles, *found], words=1)):
             show(line)
+        if absent:
+            show(f"and {absent} class{'' if absent == 1 else 'es'} that neither labels nor predictions have")
     for line in dict.fromkeys(line for entry in entries for line in entry["skipped"]):
         show(f"skipped: {line}")
     if result.named is not None:
         show(f"model with the names of its clusters: {printable(result.named)}")
-        show(f"next: stego predict imgs/ --model {printable(result.named)}")
+        show(f"next: stego predict imgs/ --model {as_typed(result.named)}")
     if result.page is not None:
         show(f"open {printable(result.page)} in a browser to look at classes, confusions and examples")
 
@@ -203,14 +217,16 @@ def _summary(entries: "Sequence[Mapping[str, Any]]") -> "Iterator[tuple[str, ...
             if scores := entry.get(head):
                 remark = "  (uses labels; not comparable)" if head.endswith("many_to_one") else ""
                 yield ("  ", title, _percent(scores["miou"]), _percent(scores["accuracy"]) + remark)
-        if entry["linear"] is None and entry["notes"] and entry["config"]["probe"] != "cluster":
-            yield ("  ", "linear", "-", "-")
+            elif head == "linear" and entry["notes"] and entry["config"]["probe"] != "cluster":
+                yield ("  ", title, "-", "-")
 
 
-def _classes(entry: "Mapping[str, Any]", heads: "Sequence[str]") -> "Iterator[tuple[str, ...]]":
-    """Yield a line for each class."""
-    for name in entry[heads[0]]["per_class"]:
-        yield (name, *(_percent(entry[head]["per_class"][name]["iou"]) for head in heads))
+def _classes(entry: "Mapping[str, Any]", heads: "Sequence[str]") -> tuple[list[tuple[str, ...]], int]:
+    """Return a line for each class that has a number, and how many have none."""
+    names = list(entry[heads[0]]["per_class"])
+    values = {name: [entry[head]["per_class"][name]["iou"] for head in heads] for name in names}
+    lines = [(name, *map(_percent, each)) for name, each in values.items() if any(iou is not None for iou in each)]
+    return lines, len(names) - len(lines)
 
 
 def _titles() -> "Mapping[str, str]":

@@ -7,6 +7,7 @@ from stego_cli.cli.declare import MODEL, number, output
 from stego_cli.cli.friendly import conclude
 from stego_cli.cli.settings import settings
 from stego_cli.cli.terminal import show, show_shares, terminal_report
+from stego_cli.files import as_typed, printable
 
 if TYPE_CHECKING:
     from stego_cli.engine.fit_model import FittedModel
@@ -35,6 +36,7 @@ def fit_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     backbone: o.Backbone = None,
     weights: o.Weights = None,
     resolution: o.Resolution = None,
+    names: o.Names = None,
     restarts: Restarts = None,
     seed: o.Seed = None,
     device: o.Device = None,
@@ -69,7 +71,8 @@ def fit_command(  # noqa: PLR0913, PLR0917 - one parameter per option
 
 def show_result(result: "FittedModel") -> None:
     """Print where the model is, how good it is, and what to do with it."""
-    show(f"model written to {result.checkpoint_path}")
+    name = printable(result.checkpoint_path)
+    show(f"model written to {name}")
     if result.scores:
         show_shares("scores", result.scores)
-    show(f"next: stego predict imgs/ --model {result.checkpoint_path}")
+    show(f"next: stego predict imgs/ --model {as_typed(result.checkpoint_path)}")

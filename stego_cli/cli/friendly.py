@@ -42,7 +42,7 @@ def friendly(command: Callable[P, None]) -> Callable[P, None]:
             show_error(str(error))
             raise typer.Exit(USER_CAN_FIX) from error
         except KeyboardInterrupt as error:
-            typer.echo("stopped: what is finished is kept; the same command continues where it stopped", err=True)
+            typer.echo("stopped: what is written stays, and the same command continues with it", err=True)
             raise typer.Exit(STOPPED) from error
         except ReaderLeftError as error:
             raise typer.Exit(NO_READER) from error

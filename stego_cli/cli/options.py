@@ -26,6 +26,7 @@ from stego_cli.config.words import (
     DEVICE_NAMES,
     CropKind,
     LoaderCrop,
+    NameRule,
     Precision,
     ProbeChoice,
     Protocol,
@@ -45,7 +46,7 @@ Overrides = Annotated[
         "--set",
         "KEY=VALUE",
         SETTINGS,
-        "Change one setting, such as `crf_parameters.iterations=5`; may be given several times.",
+        "Change one setting, `name=value` or `block.name=value` as in a settings file; may be given several times.",
     ),
 ]
 Quiet = Annotated[
@@ -223,6 +224,16 @@ Mirror = Annotated[
     ),
 ]
 Seed = Annotated[int | None, number("--seed", MODEL, "The same seed gives the same model. (default: 0)")]
+Names = Annotated[
+    str | None,
+    choice(
+        "--names",
+        get_args(NameRule),
+        MODEL,
+        "What labels call the clusters: matched gives each class one cluster, as published scores do; majority calls "
+        "each what most of it is, so that several may share a name. (default: matched)",
+    ),
+]
 Classes = Annotated[
     int | None,
     number("--classes", MODEL, "How many classes to form. (default: as many as the label space of the dataset has)"),

@@ -7,7 +7,7 @@ from stego_cli.cli.declare import SPEED, TRAINING, image_size, number, output
 from stego_cli.cli.friendly import conclude
 from stego_cli.cli.settings import settings
 from stego_cli.cli.terminal import duration, show, terminal_report
-from stego_cli.files import printable
+from stego_cli.files import as_typed, printable
 
 if TYPE_CHECKING:
     from stego_cli.engine.pretrain.run import PretrainResult
@@ -92,4 +92,4 @@ def show_result(result: "PretrainResult") -> None:
     number = result.progress.round + 1
     rounds = f"{number} round{'s' if number > 1 else ''}" if result.ending == "done" else f"in round {number}"
     show(f"weights written to {name}: {rounds} on {result.images} images ({duration(result.seconds)})")
-    show(f"next: stego train FOLDER --classes N --backbone {name}")
+    show(f"next: stego train FOLDER --classes N --backbone {as_typed(result.weights)}")

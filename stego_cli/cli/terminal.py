@@ -135,13 +135,13 @@ class Bars(Lines):
     def __init__(self, progress: "Progress") -> None:
         super().__init__()
         self.progress = progress
-        self._tasks: list[tuple[TaskID, str]] = []  # those that are running, the innermost last
+        self._tasks: list[TaskID] = []  # those that are running, the innermost last
 
     def track(self, items: Iterable[T], doing: str, total: int) -> Iterator[T]:
         """Yield `items` while a bar shows how far it is, how fast, and how long it still takes."""
         started = self.clock()
         task = self.progress.add_task(plain(doing), total=total)
-        self._tasks.append((task, doing))
+        self._tasks.append(task)
         count = 0
         try:
             for item in items:
@@ -150,13 +150,13 @@ class Bars(Lines):
                 self.progress.advance(task)
         finally:
             self.progress.remove_task(task)
-            self._tasks.remove((task, doing))
+            self._tasks.remove(task)
         self._say_finished(doing, count, self.clock() - started)
 
     def losses(self, step: int, values: Mapping[str, float]) -> None:  # noqa: ARG002 - the bar shows the step
-        """Show the loss terms beside the name of what is running."""
-        for task, doing in self._tasks[-1:]:
-            self.progress.update(task, description=plain(f"{doing} ({_losses_in_words(values)})"))
+        """Show the loss terms below the bar of what is running."""
+        for task in self._tasks[-1:]:
+            self.progress.update(task, losses=plain(_losses_in_words(values)))
 
     def _write(self, line: str) -> None:
         from rich.text import Text
@@ -207,6 +207,8 @@ def _bars() -> "Progress":
             lasting = [task for task in self.tasks if (task.elapsed or 0) >= PATIENCE]
             if lasting:
                 yield self.make_tasks_table(lasting)
+                # Below the bar: beside it they would leave no room for how far it is.
+                yield from (Text(task.fields["losses"]) for task in lasting if "losses" in task.fields)
 
     what = TextColumn("{task.description}", markup=False)
     columns = (what, BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(compact=True))

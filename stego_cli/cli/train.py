@@ -8,7 +8,7 @@ from stego_cli.cli.friendly import conclude
 from stego_cli.cli.settings import settings, typed_options, with_options
 from stego_cli.cli.terminal import duration, show, show_facts, show_shares, size_in_words, terminal_report
 from stego_cli.config.words import METHOD_NAMES, CompileChoice, FeatureMode, KeepChoice, ProbeFit, ShiftChoice
-from stego_cli.files import printable
+from stego_cli.files import as_typed, printable
 
 if TYPE_CHECKING:
     from stego_cli.config.train import TrainConfig
@@ -19,21 +19,22 @@ Out = Annotated[
     str | None,
     output(
         "FILE",
-        "The model file; what belongs to it lies beside it in a folder ending with .run. (default: a new one "
-        "below runs/)",
+        "The model file; what belongs to it lies beside it in a folder ending with .run. (default: below runs/, in a "
+        "folder of its own for these settings)",
     ),
 ]
 Method = Annotated[
     str | None,
-    choice(
+    value(
         "--method",
-        METHOD_NAMES,
+        "NAME",
         MODEL,
         "What makes the code of the features. stego trains a head; dino takes them as they are; pca, rp (random "
         "projection), hnne and umap (these two need the extra `dimred`) are fitted once to standardised features, and "
         "only the probes learn. Features are standardised by the training images; with --set "
         "method.standardise=batch each batch is by its own numbers, as in the STEGO study, so that an image's code "
         "depends on its batch. (default: stego)",
+        METHOD_NAMES,
     ),
 ]
 Dim = Annotated[
@@ -50,6 +51,14 @@ Seeds = Annotated[
         TRAINING,
         "Train from so many seeds, report mean and spread, and keep the one with the best label-free score. "
         "(default: 1)",
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    number(
+        "--batch-size",
+        TRAINING,
+        "Images of a step, on all devices together; fewer where there are fewer images. (default: 16)",
     ),
 ]
 Shifts = Annotated[
@@ -80,12 +89,13 @@ EvalEvery = Annotated[
 ]
 Keep = Annotated[
     str | None,
-    choice(
+    value(
         "--keep",
-        get_args(KeepChoice),
+        "SCORE",
         TRAINING,
-        "Which measurement's model is kept: the best by this score, or the last. auto is cluster_miou where val "
-        "has labels, else score, which needs none. (default: auto)",
+        "Which measurement's model is kept: the best by cluster_miou, linear_miou or score, or the last. auto is "
+        "cluster_miou where val has labels, else score, which needs none. (default: auto)",
+        get_args(KeepChoice),
     ),
 ]
 Devices = Annotated[
@@ -137,9 +147,10 @@ Compile = Annotated[
         "Compile the training step; auto does so in long runs on a CUDA card. (default: auto)",
     ),
 ]
+COMPUTE_OPTIONS = {name: option for name, option in o.COMPUTE_OPTIONS.items() if name != "batch_size"}
 
 
-@with_options(**o.DATASET_OPTIONS, **o.VIEW_OPTIONS, **o.COMPUTE_OPTIONS, **o.RUN_OPTIONS)
+@with_options(**o.DATASET_OPTIONS, **o.VIEW_OPTIONS, **COMPUTE_OPTIONS, **o.RUN_OPTIONS)
 def train_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     out: Out = None,
     label_space: o.LabelSpaceName = None,
@@ -151,10 +162,12 @@ def train_command(  # noqa: PLR0913, PLR0917 - one parameter per option
     seed: o.Seed = None,
     seeds: Seeds = None,
     steps: Steps = None,
+    batch_size: BatchSize = None,
     shifts: Shifts = None,
     eval_every: EvalEvery = None,
     keep: Keep = None,
     final_probes: FinalProbes = None,
+    names: o.Names = None,
     minutes: o.Minutes = None,
     resume: Resume = None,
     features: Features = None,
@@ -220,7 +233,7 @@ def show_result(result: "TrainResult") -> None:
         for name, (mean, deviation) in result.spread.items():
             show(f"  {name:<{width}}  {100 * mean:.1f} ± {100 * deviation:.1f}")
     show(f"history and loss curve: {printable(result.folder)}")
-    show(f"next: stego predict imgs/ --model {printable(result.model)}")
+    show(f"next: stego predict imgs/ --model {as_typed(result.model)}")
 
 
 def show_plan(plan: "TrainPlan") -> None:

@@ -31,10 +31,14 @@ def backbone_of(path: Path) -> dict[str, Any]:
             header = json.loads(file.read(length)) if length <= _MOST_HEADER else {}
         metadata = header.get("__metadata__", {})
         own = metadata.get(BACKBONE_KEY)
-        return {**(json.loads(own) if own else json.loads(metadata[MODEL_KEY])["backbone"]), "file": path}
+        backbone = json.loads(own) if own else json.loads(metadata[MODEL_KEY])["backbone"]
+        kind = backbone["kind"]
     except OSError as error:
-        raise ValueError(f"cannot read `{path}`: {error.strerror}") from error
+        raise ValueError(f"cannot read `{path}`: {error.strerror}; give a weight file or a backbone's name") from error
     except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         raise ValueError(
             f"`{path}` does not say which network it holds; name the backbone, and give the file as weights"
         ) from error
+    if kind != "vit":
+        raise ValueError(f"`{path}` is a model on the {kind}, which has no weights; use --backbone {kind}")
+    return {**backbone, "file": path}

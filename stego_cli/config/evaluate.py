@@ -8,7 +8,7 @@ from stego_cli.config.crf import CrfParameters
 from stego_cli.config.data import DataConfig
 from stego_cli.config.fields import Conflict, DeviceName, UserPath, refuse, split_commas, usable_cores
 from stego_cli.config.rules import segmenting_conflicts
-from stego_cli.config.words import ExtraChoice, Precision, ProbeChoice, Protocol
+from stego_cli.config.words import ExtraChoice, NameRule, Precision, ProbeChoice, Protocol
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -59,6 +59,11 @@ class EvalConfig(DataConfig):
         json_schema_extra={"option": "--res"},
     )
     save_names: bool = Field(False, description="Write the classes found for the clusters into a model file.")
+    names: NameRule = Field(
+        "matched",
+        description="Which classes are saved: matched, one cluster for each; majority, what most of each cluster is, "
+        "as `overcluster` scores them.",
+    )
     out: UserPath | None = Field(None, description="Model file with the names; absent means the checkpoint itself.")
     report: UserPath | None = Field(None, description="Folder for scores, figures and a page that shows them.")
     examples: NonNegativeInt = Field(12, le=200, description="Images shown in the report: best, worst and between.")
@@ -89,6 +94,9 @@ class EvalConfig(DataConfig):
         if self.save_names and self.probe == "linear":
             rule = "names are found for clusters; use --probe cluster or both"
             conflicts.append(Conflict(("save_names", "probe"), rule))
+        if self.names == "majority" and not (self.save_names and self.overcluster):
+            rule = "majority names are those that --overcluster measures and --save-names writes; add both"
+            conflicts.append(Conflict(("names",), rule))
         if self.out is not None and not self.save_names:
             rule = "only --save-names writes a model file; add it, or use --report for scores"
             conflicts.append(Conflict(("out",), rule))

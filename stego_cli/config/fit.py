@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from stego_cli.config.backbone import BackboneChoice
 from stego_cli.config.fields import Conflict, DeviceName, UserPath, refuse, usable_cores
 from stego_cli.config.model import About, BackboneConfig, FilterbankConfig
+from stego_cli.config.words import NameRule
 
 
 class FitConfig(BackboneChoice):
@@ -24,6 +25,11 @@ class FitConfig(BackboneChoice):
     alpha: PositiveFloat = Field(2.0, description="Inverse temperature of the cluster probabilities that it saves.")
     seed: NonNegativeInt = Field(0, lt=2**32, description="The same seed gives the same model.")
     restarts: PositiveInt = Field(5, description="Times the clustering starts anew; the tightest result is kept.")
+    names: NameRule = Field(
+        "matched",
+        description="What labels call the clusters: matched gives each class one cluster, as published scores do; "
+        "majority calls each what most of it is, so that several may share a name.",
+    )
     batch_size: PositiveInt = Field(8, description="Images that go through the backbone together.")
     workers: NonNegativeInt = Field(
         default_factory=lambda: min(4, usable_cores()), description="Threads that read images; 0 does it in between."

@@ -8,7 +8,7 @@ from stego_cli.config.features import BackboneRunConfig
 from stego_cli.config.fields import Conflict, UserPath, refuse
 from stego_cli.config.losses import LossConfig, OptimiserConfig
 from stego_cli.config.model import About, MethodConfig, StegoConfig
-from stego_cli.config.words import CompileChoice, FeatureMode, KeepChoice, ProbeFit, ShiftChoice
+from stego_cli.config.words import CompileChoice, FeatureMode, KeepChoice, NameRule, ProbeFit, ShiftChoice
 
 
 class TrainConfig(BackboneRunConfig):
@@ -64,6 +64,11 @@ class TrainConfig(BackboneRunConfig):
         description="trained keeps the probes as training left them, as published; refit fits them anew to the code of "
         "the model that is kept: clusters by k-means without labels, the linear probe with them.",
         json_schema_extra={"option": "--probes"},
+    )
+    names: NameRule = Field(
+        "matched",
+        description="What labels call the clusters: matched gives each class one cluster, as published scores do; "
+        "majority calls each what most of it is, so that several may share a name.",
     )
     compile: CompileChoice = Field(
         "auto",

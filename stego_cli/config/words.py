@@ -17,6 +17,7 @@ FeatureMode = Literal["auto", "cache", "memory", "live"]
 ShiftChoice = Literal["given", "auto"]
 KeepChoice = Literal["auto", "cluster_miou", "linear_miou", "score", "last"]
 ProbeFit = Literal["trained", "refit"]
+NameRule = Literal["matched", "majority"]
 ExtraChoice = Literal["reference", "errors"]
 
 DATASET_NAMES = ("cocostuff27", "cocostuff15", "cocostuff3", "cityscapes", "potsdam", "potsdamraw", "voc2012")

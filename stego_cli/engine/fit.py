@@ -22,7 +22,7 @@ from stego_cli.engine.reading import WorkingImage, working_batches
 from stego_cli.errors import DeviceError, ImageError, StegoError
 from stego_cli.files import printable
 from stego_cli.metrics.confusion import ConfusionMatrix
-from stego_cli.metrics.matching import match_clusters
+from stego_cli.metrics.matching import classes_of_clusters
 from stego_cli.probes.cluster import ClusterProbe
 from stego_cli.probes.kmeans import spherical_kmeans
 from stego_cli.probes.linear import LinearProbe, fit_linear_probe
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stego_cli.backbones.base import Backbone
+    from stego_cli.config.words import NameRule
     from stego_cli.data.dataset import Dataset
     from stego_cli.progress import Report
 
@@ -68,6 +69,7 @@ class FitSettings:
         batch_size: Images that go through the backbone together.
         workers: Threads that read ahead.
         device: Where the backbone runs.
+        names: By which rule labels name the clusters.
     """
 
     clusters: int
@@ -78,6 +80,7 @@ class FitSettings:
     batch_size: int = 8
     workers: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    names: NameRule = "matched"
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ def extract_features(backbone: Backbone, dataset: Dataset, settings: FitSettings
 
 
 def fit_probes(points: Points, settings: FitSettings) -> Probes:
-    """Cluster the points; with labels, also fit the linear probe and match the clusters to classes."""
+    """Cluster the points; with labels, also fit the linear probe and name the clusters."""
     found = spherical_kmeans(points.features, settings.clusters, settings.seed, restarts=settings.restarts)
     cluster = ClusterProbe(*found.centroids.shape)
     cluster.load_state_dict({"centroids": found.centroids})
@@ -182,7 +185,7 @@ def fit_probes(points: Points, settings: FitSettings) -> Probes:
         products = cluster.inner_products(points.features[:, :, None, None])
     confusion.update(products.argmax(dim=1).flatten(), points.labels)
     linear = fit_linear_probe(points.features, points.labels, settings.classes)
-    return Probes(cluster, linear, match_clusters(confusion.counts), found.mean_similarity)
+    return Probes(cluster, linear, classes_of_clusters(confusion.counts, settings.names), found.mean_similarity)
 
 
 @torch.inference_mode()

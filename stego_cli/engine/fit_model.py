@@ -86,6 +86,7 @@ def fit_model(config: FitConfig, report: Report) -> FittedModel:
         batch_size=config.batch_size,
         workers=config.workers,
         device=choose_device(config.device),
+        names=config.names,
     )
     listener = Listener(report)
     result = fit(_backbone(config), train, settings, listener)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from stego_cli.data.pairing import pair_up
 from stego_cli.data.survey import Depth, Look, Tally, coarse_to_fine, look, spread
 from stego_cli.engine.threads import executor, read_ahead
 from stego_cli.errors import StegoError
-from stego_cli.files import printable
+from stego_cli.files import as_typed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -161,9 +160,9 @@ def _batches(tasks: list[Task], until: float | None, clock: Callable[[], float])
 
 def next_steps(config: InspectConfig, surveys: tuple[Survey, ...], findings: tuple[Finding, ...]) -> tuple[str, ...]:
     """Say what to do now: mend, look closer, or go on to crops, neighbours and models."""
-    name = shlex.quote(printable(config.dataset))
+    name = as_typed(config.dataset)
     if config.data_dir:
-        name += f" --data-dir {shlex.quote(printable(config.data_dir))}"
+        name += f" --data-dir {as_typed(config.data_dir)}"
     problems = sum(finding.severity == "problem" for finding in findings)
     if problems:
         what = "the problem" if problems == 1 else f"the {problems} problems"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from safetensors.torch import save
 
+from stego_cli.checkpoints.native import read_safetensors
 from stego_cli.errors import CheckpointError
 from stego_cli.files import atomic_write, printable
 
@@ -32,6 +33,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     data = save(own, metadata=dict(about))
     with atomic_write(path) as file:
         file.write(data)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read what `write_tensors` wrote: what it is, and tensors by name.
+
+    Raises:
+        CheckpointError: If it is damaged. It says how to start anew: there is no original to copy it from again.
+    """
+    try:
+        return read_safetensors(path)
+    except CheckpointError as error:
+        raise unusable(path, "it is missing, damaged or cut short") from error
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

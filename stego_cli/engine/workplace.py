@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 def workplace(out: Path) -> Iterator[None]:
     """Make the output folder, see that it can be written to, and keep other runs out while the block lasts.
 
-    What a killed run left half written is removed.
+    What a killed run left half written is removed, and so are folders that were made for nothing.
 
     Raises:
         OutputError: If it cannot be written to, or another run is at work in it.
     """
     try:
+        made = [folder for folder in (out, *out.parents) if not folder.exists()]
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".stego-can-write"
         probe.touch()
@@ -42,7 +43,12 @@ def workplace(out: Path) -> Iterator[None]:
     with _alone_in(out):
         if journal_of(out).is_file():
             _sweep(out)
-        yield
+        try:
+            yield
+        finally:
+            for folder in made:
+                with suppress(OSError):  # something is in it
+                    folder.rmdir()
 
 
 def result_folders(out: Path) -> list[Path]:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from stego_cli.config.words import NameRule
+
 NO_CLASS = -1
 """The class of a cluster that stands for none."""
+
+
+def classes_of_clusters(counts: Tensor, rule: NameRule) -> Tensor:
+    """Say which class each cluster stands for, by a rule.
+
+    Args:
+        counts: Shape (K, n); row = cluster, column = class.
+        rule: `matched` for `match_clusters`, `majority` for `majority_classes`.
+
+    Returns:
+        Shape (K,), int64; -1 for a cluster that stands for none.
+    """
+    return majority_classes(counts) if rule == "majority" else match_clusters(counts)
 
 
 def match_clusters(counts: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ def search(
         usable = np.flatnonzero(np.isfinite(table.sum(axis=1, dtype=np.float64)))
     _check_enough(len(table), len(usable))
     if len(usable) < columns:
-        report.note(f"{len(usable)} usable images: each has {len(usable)} columns, itself included, not {columns}")
+        report.note(f"{len(usable)} usable images: the list of each has {len(usable)}, itself included, not {columns}")
     dense = table if len(usable) == len(table) else table[usable]
     count, recall = min(columns, len(dense)) - 1, None
     if kind == "flat":

@@ -44,7 +44,8 @@ def draw_loss_curve(history: Sequence[Mapping[str, float]], path: Path, title: s
     for axes, (label, belongs) in zip(panels, groups, strict=False):
         for name in filter(belongs, names):
             rows = [row for row in history if name in row]
-            axes.plot([row[STEP] for row in rows], [_finite(row[name]) for row in rows], label=name)
+            steps, values = [row[STEP] for row in rows], [_finite(row[name]) for row in rows]
+            axes.plot(steps, values, label=name, marker="o" if len(rows) == 1 else "")  # one point makes no line
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
         if axes.lines:

@@ -228,7 +228,7 @@ def test_a_run_that_is_stopped_is_continued_by_the_same_command(
     assert process.returncode == code
     assert "Traceback" not in stderr
     if sent == signal.SIGINT:
-        assert "the same command continues where it stopped" in stderr
+        assert "the same command continues with it" in stderr
         assert not list(out.rglob(".writing-*"))
     found = json.loads(stego(many, "--out", out, "--json").stdout)
     assert 40 <= found["splits"]["train"]["kept"] < 5 * MANY

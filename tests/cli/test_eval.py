@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -171,6 +173,30 @@ def test_a_single_model_is_shown_class_by_class(folder: Path, tiny_model: Path) 
     assert any(line.startswith("stone ") for line in lines)
 
 
+def test_classes_that_occur_nowhere_are_counted_not_listed(folder: Path, tiny_model: Path) -> None:
+    add_image(folder, "val", "stray", labels=halves(0, 90))
+    lines = run(tiny_model, "--dataset", folder).stdout.splitlines()
+    rows = [line.split()[1] for line in lines if line.startswith("class ")]
+    assert "90" in rows
+    assert len(rows) < 5
+    assert any(line.endswith("classes that neither labels nor predictions have") for line in lines)
+
+
+def test_the_next_command_can_be_typed_as_it_stands(folder: Path, tiny_model: Path) -> None:
+    named = "my model.safetensors"
+    answer = run(tiny_model, "--dataset", folder, "--save-names", "--out", named)
+    (line,) = [line for line in answer.stdout.splitlines() if line.startswith("next: ")]
+    assert shlex.split(line)[-2:] == ["--model", named]
+
+
+def test_a_folder_in_place_of_a_model_says_what_to_type(folder: Path, tiny_model: Path) -> None:
+    answer = run(folder)
+    assert answer.exit_code == 2
+    assert f"named by --dataset {folder}" in answer.stderr
+    shutil.copy(tiny_model, folder / "made.safetensors")
+    assert f"give the file in it: {folder / 'made.safetensors'}" in run(folder).stderr
+
+
 def test_what_cannot_be_read_is_skipped_and_named(folder: Path, tiny_model: Path) -> None:
     (folder / "imgs/val/img0.png").write_bytes(b"no image")
     (folder / "labels/val/img1.png").write_bytes(b"no label map")
@@ -192,6 +218,13 @@ def test_a_dataset_without_labels_says_what_to_do(tmp_path: Path, tiny_model: Pa
     answer = run(tiny_model, "--dataset", tmp_path / "bare")
     assert answer.exit_code == 2
     assert all(words in answer.stderr for words in ("no label maps", "`labels/val/`", "255"))
+
+
+def test_plain_images_are_not_sent_to_a_split_without_labels(tmp_path: Path, tiny_model: Path) -> None:
+    bare = add_image(tmp_path / "bare", "x", "a", labels=None).parent
+    answer = run(tiny_model, "--dataset", bare)
+    assert answer.exit_code == 2
+    assert "has no label maps for the 1 images of train" in answer.stderr
 
 
 def test_a_missing_split_says_which_there_are(folder: Path, tiny_model: Path) -> None:
@@ -221,6 +254,7 @@ def test_labels_without_any_class_say_so(folder: Path, tiny_model: Path) -> None
         (("--save-names", "--out", "lawn"), "no name of a model file"),
         (("--save-names", "--split", "val", "--split", "train"), "one --split"),
         (("--overcluster", "--probe", "linear"), "overclustering is about clusters"),
+        (("--names", "majority", "--save-names", "--out", "x.safetensors"), "add both"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(
@@ -256,6 +290,24 @@ def test_bare_eval_takes_model_and_dataset_from_the_project_file(folder: Path, t
 
 
 # Names, written into a model.
+
+
+def test_majority_names_every_cluster_that_has_pixels(folder: Path, tiny_model: Path) -> None:
+    answer = run(
+        tiny_model,
+        "--dataset",
+        folder,
+        "--save-names",
+        "--overcluster",
+        "--names",
+        "majority",
+        "--out",
+        "m.safetensors",
+    )
+    assert answer.exit_code == 0, answer.output
+    (result,) = results(tiny_model, "--dataset", folder, "--overcluster")
+    named = load_checkpoint(Path("m.safetensors")).config.cluster_to_class
+    assert list(named or ()) == result["cluster_to_class"]["cluster_many_to_one"]
 
 
 def test_names_go_into_a_copy_and_predict_shows_them(folder: Path, tiny_model: Path) -> None:
@@ -305,6 +357,14 @@ def test_a_file_that_is_there_is_not_replaced_by_names(folder: Path, tiny_model:
     assert Path("mine.safetensors").read_text() == "precious"
 
 
+def test_where_names_cannot_go_is_said_before_anything_is_measured(folder: Path, tiny_model: Path) -> None:
+    Path("file").touch()
+    answer = run(tiny_model, "--dataset", folder, "--save-names", "--out", "file/x.safetensors", "--report", "out")
+    assert answer.exit_code == 2
+    assert "choose another place with --out" in answer.stderr
+    assert not Path("out").exists()
+
+
 # The report.
 
 
@@ -348,6 +408,34 @@ def test_what_is_finished_is_kept_and_what_changed_is_measured_anew(folder: Path
         other.unlink()
     assert "kept from" not in run(*arguments).stderr
     assert any(path.exists() for path in [picture, *Path("out").glob("*/000-labels.png")])
+
+
+def test_one_command_does_not_forget_what_another_has_measured(folder: Path, tiny_model: Path) -> None:
+    first = results(tiny_model, "--dataset", folder, "--report", "out")
+    results("embedded", "--dataset", folder, "--report", "out")
+    shown = json.loads(Path("out/scores.json").read_text())["results"]
+    assert [entry["checkpoint"] for entry in shown] == ["embedded"]
+    results("embedded", "--dataset", folder, "--report", "out", "--overwrite")
+    both = run(tiny_model, "embedded", "--dataset", folder, "--report", "out", "--json")
+    assert both.stderr.count("kept from an earlier run") == 2
+    assert json.loads(both.stdout)["results"][0] == first[0]
+
+
+def test_a_report_that_cannot_be_written_names_its_own_option(folder: Path, tiny_model: Path) -> None:
+    Path("file").touch()
+    answer = run(tiny_model, "--dataset", folder, "--report", "file")
+    assert answer.exit_code == 2
+    assert "choose another place with --report" in answer.stderr
+
+
+def test_what_a_killed_run_was_writing_is_removed(folder: Path, tiny_model: Path) -> None:
+    results(tiny_model, "--dataset", folder, "--report", "out")
+    (place,) = (path for path in Path("out").iterdir() if path.is_dir())
+    left = [Path("out/.writing-x"), place / ".writing-y"]
+    for path in left:
+        path.touch()
+    results(tiny_model, "--dataset", folder, "--report", "out")
+    assert not any(path.exists() for path in left)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1, "results": [{"fingerprint": "x"}]}'])

@@ -41,6 +41,13 @@ def test_images_become_a_backbone_that_train_takes() -> None:
     assert Path("runs/train-photos-small/model.safetensors").exists()
 
 
+def test_the_next_command_can_be_typed_as_it_stands() -> None:
+    out = run("pretrain", "photos", *SMALL, *FAST, "-o", "my small.safetensors")[1]
+    assert "--backbone 'my small.safetensors'" in out
+    out = run("fit", "photos", "--classes", "2", "--res", "32", "--workers", "0", "-o", "my model.safetensors")[1]
+    assert "--model 'my model.safetensors'" in out
+
+
 @pytest.mark.parametrize("stem", ["pixels", "filterbank"])
 def test_one_size_can_be_changed_by_itself(stem: str) -> None:
     sizes = ["width=24", "image_size=32", f"stem={stem}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,19 @@ def test_dim_and_set_mean_the_same(photos: Path) -> None:
         code, _, err = run("photos", "--classes", "3", *FAST, *SMALL, *how, "-o", f"{name}.safetensors")
         assert code == 0, err
         assert load_checkpoint(Path(f"{name}.safetensors")).config.method.code_dim == 9
+
+
+def test_the_command_that_comes_next_can_be_pasted(photos: Path) -> None:
+    code, out, err = run("photos", "--classes", "3", *FAST, *SMALL, "-o", "my run/a b.safetensors")
+    assert code == 0, err
+    assert shlex.split(out.splitlines()[-1])[-1] == "my run/a b.safetensors"
+
+
+def test_the_batch_of_a_step_is_a_setting_of_the_training() -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    assert "Images of a step" in " ".join(out.replace("│", " ").split())
+    assert out.count("--batch-size") == 1
 
 
 def test_json_is_one_object(photos: Path) -> None:
@@ -120,13 +134,13 @@ def test_loss_terms_are_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) 
     ]
 
 
-def test_loss_terms_stand_beside_the_bar_of_what_is_running() -> None:
+def test_loss_terms_stand_below_the_bar_of_what_is_running() -> None:
     from rich.progress import Progress
 
     with Progress(disable=True) as progress:
         bars = Bars(progress)
         for _ in bars.track(range(2), "Training", total=2):
             bars.losses(20, {"total": 0.5})
-            assert progress.tasks[0].description == "Training (total 0.500)"
+            assert progress.tasks[0].fields["losses"] == "total 0.500"
         bars.losses(40, {"total": 0.4})  # nothing is running, so there is nowhere to show it
         assert progress.tasks == []

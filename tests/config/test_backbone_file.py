@@ -49,3 +49,9 @@ def test_other_files_are_refused_in_words(tmp_path: Path, content: bytes) -> Non
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         load_config(FeaturesConfig, options={"backbone": str(tmp_path / "none.safetensors")})
+
+
+def test_a_model_without_a_network_is_told_apart(tmp_path: Path) -> None:
+    name = written(tmp_path / "fit.safetensors", {MODEL_KEY: json.dumps({"backbone": {"kind": "filterbank"}})})
+    with pytest.raises(ConfigError, match="use --backbone filterbank"):
+        load_config(FeaturesConfig, options={"backbone": name})

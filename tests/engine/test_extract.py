@@ -23,18 +23,7 @@ from stego_cli.errors import DeviceError, OutputError, ShapeError, StaleError
 from stego_cli.features.store import FeatureStore
 from stego_cli.neighbors.pooling import pool
 from stego_cli.progress import Silence
-
-
-class Heard(Silence):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-        self.notes: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
+from support import Heard
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from stego_cli.data.dataset import Dataset, Sample
 from stego_cli.engine.fit import FitResult, FitSettings, Points, Probes, extract_features, fit, fit_probes
 from stego_cli.errors import DeviceError, StegoError
 from stego_cli.progress import Silence
+from support import Heard
 
 COLOURS = np.array([[60, 120, 230], [40, 160, 60], [120, 60, 40]], dtype=np.uint8)
 SETTINGS = FitSettings(clusters=3, classes=3, resolution=64, restarts=3, batch_size=2)
@@ -29,18 +30,6 @@ class ColourBackbone(Backbone):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.avg_pool2d(images, 8)
-
-
-class Listener(Silence):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 def make_images(folder: Path, count: int, *, labels: bool = True, size: tuple[int, int] = (64, 96)) -> Dataset:
@@ -145,7 +134,7 @@ class _Small(ColourBackbone):
 
 
 def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(tmp_path):
-    images, report = make_images(tmp_path, 5), Listener()
+    images, report = make_images(tmp_path, 5), Heard()
     settings = replace(SETTINGS, batch_size=4)
     points = extract_features(_Small(1), images, settings, report)
     torch.testing.assert_close(points.features, extract_features(ColourBackbone(), images, settings, report).features)
@@ -160,7 +149,7 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(tmp_path):
 def test_a_broken_image_is_named_and_the_rest_is_used(tmp_path):
     images = make_images(tmp_path, 3)
     images.samples[1].image.write_bytes(b"")
-    report = Listener()
+    report = Heard()
     result = fit(ColourBackbone(), images, SETTINGS, report)
     assert result.probes.linear is not None
     assert len(report.warnings) == 1
@@ -171,7 +160,7 @@ def test_a_label_map_of_another_size_counts_as_none(tmp_path):
     images = make_images(tmp_path, 3)
     assert images.samples[0].label is not None
     Image.new("L", (10, 10)).save(images.samples[0].label)
-    report = Listener()
+    report = Heard()
     points = extract_features(ColourBackbone(), images, SETTINGS, report)
     per_image = len(points.labels) // 3
     assert bool((points.labels[:per_image] == -1).all())
@@ -200,3 +189,16 @@ def test_more_clusters_than_classes_leaves_some_without_a_name():
     probes = fit_probes(Points(features, labels), FitSettings(clusters=5, classes=2, resolution=64))
     assert probes.cluster_to_class is not None
     assert sorted(probes.cluster_to_class.tolist()) == [-1, -1, -1, 0, 1]
+
+
+def test_majority_names_every_cluster_with_labels_and_may_repeat_a_name():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(2).repeat(100)
+    features = torch.eye(2, 4)[labels] + 0.5 * torch.randn(200, 4, generator=generator)
+    settings = FitSettings(clusters=5, classes=2, resolution=64, names="majority")
+    probes = fit_probes(Points(features, labels), settings)
+    assert probes.cluster_to_class is not None
+    assigned = probes.cluster.inner_products(features[:, :, None, None]).argmax(dim=1).flatten()
+    by_hand = [int(torch.bincount(labels[assigned == cluster], minlength=2).argmax()) for cluster in range(5)]
+    assert probes.cluster_to_class.tolist() == by_hand
+    assert set(by_hand) == {0, 1}

@@ -27,25 +27,12 @@ from stego_cli.engine.pretrain.state import save_backbone
 from stego_cli.errors import ConfigError, OutputError, StegoError
 from stego_cli.progress import Silence
 from stego_cli.segmenter import Segmenter
+from support import Heard
 
 COLOURS = np.array([[70, 130, 240], [40, 160, 50], [150, 60, 30]])
 MEASURED = {
     f"val {kind} {measure}" for kind in ("cluster", "cluster_named", "linear") for measure in ("miou", "accuracy")
 }
-
-
-class Heard(Silence):
-    """Remembers what it is told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 def scene(path: Path, seed: int, label: Path | None = None, values: tuple[int, int, int] = (0, 1, 2)) -> np.ndarray:

@@ -13,6 +13,7 @@ from stego_cli.engine.halving import HalvingSegmenter
 from stego_cli.errors import ImageError
 from stego_cli.progress import Silence
 from stego_cli.segmenter import Settings
+from support import Heard
 
 IMAGES = [np.full((320, 640, 3), number, np.uint8) for number in range(9)]
 
@@ -36,14 +37,6 @@ class Small:
         if len(working) > self.room and not fits:
             raise self.error
         return [int(image[0, 0, 0]) for image in working]
-
-
-class Heard(Silence):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
 
 
 def score(model: Small, report: Silence, count: int, settings: Settings | None = None) -> list[Any]:

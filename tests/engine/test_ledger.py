@@ -11,14 +11,7 @@ import pytest
 from stego_cli.engine.ledger import JOURNAL_NAME, RESULT_NAME, Ledger
 from stego_cli.errors import OutputError
 from stego_cli.progress import Silence
-
-
-class Heard(Silence):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
+from support import Heard
 
 
 def record(name: str, status: str = "done") -> dict[str, Any]:

@@ -21,6 +21,7 @@ from stego_cli.engine.measure import evaluate, score_probes
 from stego_cli.metrics.confusion import ConfusionMatrix
 from stego_cli.progress import Silence
 from stego_cli.segmenter import Segmenter, Settings
+from support import Heard
 
 BOTH = Settings(probes=("cluster", "linear"), resolution=32)
 RED = 1  # the class; class 0 is blue
@@ -43,18 +44,6 @@ class Upside:
 
     def refine(self, image: Any, stacks: Any) -> Any:
         return [np.broadcast_to(np.eye(len(s))[-1][:, None, None], (len(s), *image.shape[:2])).copy() for s in stacks]
-
-
-class Listener(Silence):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 def red_and_blue_model(monkeypatch: pytest.MonkeyPatch, centroids: list[list[float]], **changes: Any) -> Segmenter:
@@ -181,7 +170,7 @@ def test_the_crf_has_the_last_word(tmp_path, model, monkeypatch):
 def test_images_without_a_usable_label_map_are_left_out_and_named(tmp_path, model):
     good, wrong = red_and_blue(tmp_path, "a"), red_and_blue(tmp_path, "b", np.zeros((5, 7)))
     unlabelled = replace(red_and_blue(tmp_path, "c"), label=None)
-    report = Listener()
+    report = Heard()
     counts = evaluate(model, dataset(good, wrong, unlabelled), BOTH, 8, report)
     assert counts["cluster"].counts.sum() == 64 * 128
     (warning,) = report.warnings
@@ -196,7 +185,7 @@ def test_an_image_that_is_too_large_for_the_memory_is_named_and_the_rest_is_meas
 
     monkeypatch.setattr(model.backbone, "features", features)
     samples = [red_and_blue(tmp_path, "wide", size=(32, 96)), *(red_and_blue(tmp_path, str(i)) for i in range(3))]
-    report = Listener()
+    report = Heard()
     counts = evaluate(model, dataset(*samples), BOTH, 8, report)
     assert counts["cluster"].counts.sum() == 3 * 64 * 128
     (warning,) = report.warnings

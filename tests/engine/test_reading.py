@@ -15,17 +15,10 @@ from stego_cli.engine import reading
 from stego_cli.engine.reading import WorkingImage, working_batches
 from stego_cli.errors import ImageError
 from stego_cli.progress import Silence
+from support import Heard
 
 WIDE, TALL = (16, 32), (32, 16)
 view = partial(native_view, resolution=16, patch_size=8)
-
-
-class Listener(Silence):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 @pytest.fixture
@@ -70,7 +63,7 @@ def test_when_too_much_waits_the_fullest_batch_goes_first(dataset: Dataset, monk
 
 def test_what_cannot_be_read_is_named_and_left_out(dataset: Dataset) -> None:
     dataset.samples[2].image.write_bytes(b"")
-    report = Listener()
+    report = Heard()
     assert numbers(read(dataset, 8, 2, report)) == [[0, 3, 5, 6], [1, 4]]
     (warning,) = report.warnings
     assert warning.startswith("2.png was skipped: ")
@@ -93,6 +86,6 @@ def test_memory_that_runs_out_while_reading_costs_one_image(dataset: Dataset, mo
         return original(self, index)
 
     monkeypatch.setattr(Dataset, "image", image)
-    report = Listener()
+    report = Heard()
     assert numbers(read(dataset, 8, 0, report)) == [[0, 2, 5, 6], [1, 4]]
     assert "3.png was skipped: there is not enough memory" in report.warnings[0]

@@ -23,16 +23,9 @@ from stego_cli.engine.workplace import workplace
 from stego_cli.errors import CheckpointError, ConfigError, OutputError, ShapeError
 from stego_cli.progress import Silence
 from stego_cli.segmenter import Segmenter
+from support import Heard
 
 Predict = Callable[..., PredictResult]
-
-
-class Heard(Silence):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 def picture(path: Path, height: int = 40, width: int = 56, seed: int = 0) -> Path:
@@ -54,7 +47,7 @@ def test_a_paper_crop_in_broken_patches_is_refused_before_anything_is_written(pr
     image = picture(tmp_path / "a.png")
     with pytest.raises(ShapeError, match="use 96 or 104"):
         predict(image, protocol="paper", resolution=100)
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
     with pytest.raises(ShapeError, match="use 8$"):
         predict(image, protocol="paper", resolution=1)
     assert predict(image, protocol="paper", resolution=96).done == 1

@@ -11,8 +11,15 @@ import torch
 from torch import nn
 
 from stego_cli.checkpoints.native import read_safetensors
-from stego_cli.engine.saved_state import below, optimizer_tensors, restore_optimizer, unusable, write_tensors
-from stego_cli.errors import OutputError
+from stego_cli.engine.saved_state import (
+    below,
+    optimizer_tensors,
+    read_tensors,
+    restore_optimizer,
+    unusable,
+    write_tensors,
+)
+from stego_cli.errors import CheckpointError, OutputError
 
 
 def trained(kind: type[torch.optim.Optimizer], steps: int) -> tuple[nn.Linear, torch.optim.Optimizer]:
@@ -100,6 +107,14 @@ def test_a_full_disk_leaves_the_state_that_was_there(tmp_path: Path, monkeypatch
         write_tensors(tmp_path / "s", {"a": torch.zeros(2)}, {"about": "new"})
     assert (tmp_path / "s").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_damaged_state_says_how_to_start_anew(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "s", {"a": torch.ones(2)}, {"about": "x"})
+    assert read_tensors(tmp_path / "s")[0] == {"about": "x"}
+    (tmp_path / "s").write_bytes((tmp_path / "s").read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"cut short\n\nhint: start anew with --overwrite"):
+        read_tensors(tmp_path / "s")
 
 
 def test_a_state_that_cannot_be_used_is_named_with_what_to_do(tmp_path: Path) -> None:

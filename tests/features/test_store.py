@@ -17,7 +17,7 @@ from stego_cli.features import store as store_module
 from stego_cli.features.fingerprint import Fingerprint
 from stego_cli.features.shards import shard_name
 from stego_cli.features.store import FeatureStore, check_space, estimate
-from stego_cli.progress import Silence
+from support import Heard
 
 COUNT, SHARD = 10, 4  # shards of 4, 4 and 2
 
@@ -85,14 +85,6 @@ def write_all(store: FeatureStore, order: list[int] | None = None) -> np.ndarray
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     addresses = {"path": f"{tmp_path}/f", "file": f"file://{tmp_path}/f", "memory": f"memory://{uuid.uuid4()}"}
     return addresses[request.param]
-
-
-class Warnings(Silence):
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.heard.append(message)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -268,10 +260,10 @@ def test_a_broken_shard_is_named_and_made_again(tmp_path: Path, way: str) -> Non
     said = break_shard(tmp_path / "f", tmp_path / "elsewhere", way)
     with pytest.raises(StegoError, match=rf"(?s)6 of 10 images.*shard-000001.*{said}.*stego features build"):
         FeatureStore.open(tmp_path / "f")
-    report = Warnings()
+    report = Heard()
     store = FeatureStore.create(tmp_path / "f", fingerprint(), report)
-    assert len(report.heard) == 1
-    assert said in report.heard[0]
+    assert len(report.warnings) == 1
+    assert said in report.warnings[0]
     assert store.missing() == [1]
     write_all(store, [1])
     assert np.array_equal(FeatureStore.open(tmp_path / "f").read(range(COUNT)), content)

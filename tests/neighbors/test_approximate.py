@@ -7,17 +7,9 @@ import pytest
 
 from stego_cli.neighbors import approximate
 from stego_cli.neighbors.search import search
-from stego_cli.progress import Silence
+from support import Heard
 
 KINDS = ["ivf", "hnsw"]
-
-
-class Warnings(Silence):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.said.append(message)
 
 
 def groups(count: int, seed: int = 0) -> np.ndarray:
@@ -37,11 +29,11 @@ def counted_recall(found: np.ndarray, true: np.ndarray) -> float:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_stated_recall_is_the_counted_one_and_high_enough(kind: str) -> None:
     vectors = groups(900)  # fewer than the sample has places: all are in it
-    warnings = Warnings()
+    warnings = Heard()
     found, true = search(vectors, 30, kind, report=warnings), search(vectors, 30)
     assert found.recall == pytest.approx(counted_recall(found.neighbors, true.neighbors), abs=1e-9)
     assert found.recall >= approximate.AIM
-    assert warnings.said == []
+    assert warnings.warnings == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -67,15 +59,15 @@ def test_effort_is_raised_until_the_recall_suffices(kind: str, monkeypatch: pyte
     monkeypatch.setattr(approximate, "_LINKS", 6)
     raised = search(vectors, 10, kind)
     monkeypatch.setattr(approximate, "AIM", 0.0)  # content with the first try
-    warnings = Warnings()
+    warnings = Heard()
     first = search(vectors, 10, kind, report=warnings)
     assert first.recall < raised.recall
     assert raised.recall >= approximate.LEAST
     true = search(vectors, 10)
     assert raised.recall == pytest.approx(counted_recall(raised.neighbors, true.neighbors), abs=0.03)
-    assert len(warnings.said) == 1
-    assert kind in warnings.said[0]
-    assert "--index flat" in warnings.said[0]
+    assert len(warnings.warnings) == 1
+    assert kind in warnings.warnings[0]
+    assert "--index flat" in warnings.warnings[0]
 
 
 def test_images_for_which_too_few_were_proposed_are_compared_with_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,16 +14,7 @@ from stego_cli.errors import ConfigError, ShapeError, StegoError
 from stego_cli.neighbors import exact
 from stego_cli.neighbors.search import Found, search
 from stego_cli.progress import Silence
-
-
-class Notes(Silence):
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.said.append(message)
+from support import Heard
 
 
 def unit(count: int, channels: int, seed: int = 0) -> np.ndarray:
@@ -139,16 +130,16 @@ def test_vectors_of_zeros_are_similar_to_nobody_but_have_neighbours() -> None:
 
 
 def test_fewer_images_than_columns_give_as_many_columns_as_there_are_and_a_note() -> None:
-    notes = Notes()
+    notes = Heard()
     vectors = unit(7, 4)
     vectors[4] = np.nan
     found = search(vectors, 30, report=notes)
     assert found.neighbors.shape == (7, 6)
-    assert len(notes.said) == 1
-    assert "6 usable images" in notes.said[0]
-    assert "30" in notes.said[0]
+    assert len(notes.notes) == 1
+    assert "6 usable images" in notes.notes[0]
+    assert "30" in notes.notes[0]
     search(vectors, 6, report=notes)
-    assert len(notes.said) == 1
+    assert len(notes.notes) == 1
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -95,13 +96,18 @@ def _known_classes(dataset: Dataset, model: ModelConfig, config: EvalConfig) -> 
         unused = f"{len(space)} classes of the label space `{space.name}`; --classes {wanted} is for others"
         notes = (unused,) if wanted not in {None, len(space)} else ()
         return Classes(space, own.names == space.names, notes)
-    if knows_labels and dataset.name == model.about.trained_on and wanted in {None, len(own)}:
+    if knows_labels and _is_made_from(model, dataset) and wanted in {None, len(own)}:
         return Classes(own, True, (f"{len(own)} classes, those of the model, which was made from this dataset",))
     if wanted is None:
         return None
     if knows_labels and wanted == len(own):
         return Classes(own, True, (f"label maps are read as the model's {wanted} classes, by number",))
     return Classes(anonymous_label_space(wanted, "class"), are_the_models=False)
+
+
+def _is_made_from(model: ModelConfig, dataset: Dataset) -> bool:
+    """Say whether a model names this dataset as its own: as `stego fit` does, or with split and number of images."""
+    return re.fullmatch(re.escape(dataset.name) + r"(, [^,]*: \d+ images)?", model.about.trained_on) is not None
 
 
 def _mismatch(dataset: Dataset, model: ModelConfig, space: LabelSpace) -> str:

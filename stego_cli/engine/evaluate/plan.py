@@ -16,7 +16,7 @@ from stego_cli.engine.evaluate.names import check_names_fit, target_for_names
 from stego_cli.engine.evaluate.store import digest
 from stego_cli.errors import StegoError
 from stego_cli.features.fingerprint import image_list_hash
-from stego_cli.files import printable
+from stego_cli.files import as_typed, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,6 +85,8 @@ def make_jobs(config: EvalConfig, report: Report) -> list[Job]:
     """
     names = dict.fromkeys(config.checkpoints or (config.model,))
     choices = [choose_model(name) for name in names]
+    for choice in choices:
+        _refuse_folder(choice.path)
     if not config.checkpoints:
         report.note(f"model: {choices[0].name} ({choices[0].why})")
     if config.crop:
@@ -107,6 +109,20 @@ def target_of(config: EvalConfig, job: Job) -> Path | None:
     return target
 
 
+def _refuse_folder(path: Path) -> None:
+    """Refuse a folder in place of a model: one of images, or that of a model.
+
+    Raises:
+        StegoError: Says what to type instead.
+    """
+    if not path.is_dir():
+        return
+    models = sorted(path.glob("*.safetensors"))
+    better = as_typed(models[0] if models else path)
+    hint = f"give the file in it: {better}" if models else f"images to measure on are named by --dataset {better}"
+    raise StegoError(f"`{printable(path)}` is a folder, not a model\n\nhint: {hint}")
+
+
 def _labelled(config: EvalConfig, split: str, report: Report) -> Dataset:
     """Open a split that has labels.
 
@@ -118,17 +134,26 @@ def _labelled(config: EvalConfig, split: str, report: Report) -> Dataset:
     except StegoError as error:
         if split in (there := available_splits(config)) or not there:
             raise
-        raise StegoError(f"{error}; or measure on another split with --split {there[-1]}") from error
+        others = [open_dataset(config, other) for other in there]
+        labelled = [other.split for other in others if other.is_labelled]
+        if not labelled:  # another split would not help
+            raise _without_labels(others[-1]) from error
+        raise StegoError(f"{error}; or measure on another split with --split {labelled[-1]}") from error
     if not dataset.is_labelled:
-        place = f"labels/{split}/" if (dataset.root / "imgs" / split).is_dir() else "labels/"
-        raise StegoError(
-            f"`{printable(dataset.root)}` has no label maps for the {len(dataset)} images of {split}, so nothing can "
-            f"be measured\n\nhint: put a PNG for each image, of the same name, into `{place}`; a pixel's value is its "
-            "class, from 0, and 255 is no class. Without labels, look at what `stego predict` makes of them"
-        )
+        raise _without_labels(dataset)
     for note in dataset.notes:
         report.note(note)
     return dataset
+
+
+def _without_labels(dataset: Dataset) -> StegoError:
+    split = dataset.split
+    place = f"labels/{split}/" if (dataset.root / "imgs" / split).is_dir() else "labels/"
+    return StegoError(
+        f"`{printable(dataset.root)}` has no label maps for the {len(dataset)} images of {split}, so nothing can "
+        f"be measured\n\nhint: put a PNG for each image, of the same name, into `{place}`; a pixel's value is its "
+        "class, from 0, and 255 is no class. Without labels, look at what `stego predict` makes of them"
+    )
 
 
 def _jobs(config: EvalConfig, choice: ModelChoice, datasets: list[Dataset], found: LabelsFound) -> list[Job]:

@@ -15,14 +15,21 @@ from stego_cli import __version__
 from stego_cli.backbones.base import check_image_size
 from stego_cli.checkpoints.describe import load_any
 from stego_cli.engine.device import autocast_dtype, choose_device
-from stego_cli.engine.evaluate.counts import count_all, score_all
+from stego_cli.engine.evaluate.counts import MANY_TO_ONE, count_all, score_all
 from stego_cli.engine.evaluate.examples import write_examples
-from stego_cli.engine.evaluate.names import save_names
+from stego_cli.engine.evaluate.names import check_place, save_names
 from stego_cli.engine.evaluate.plan import Job, make_jobs, target_of
-from stego_cli.engine.evaluate.store import PAGE_NAME, Entry, finished, public, refuse_foreign, save_entries
+from stego_cli.engine.evaluate.store import (
+    PAGE_NAME,
+    Entry,
+    finished,
+    public,
+    refuse_foreign,
+    report_folder,
+    save_entries,
+)
 from stego_cli.engine.measure import Pass
 from stego_cli.engine.ranks import Ranks, open_ranks
-from stego_cli.engine.workplace import workplace
 from stego_cli.files import printable, write_text
 from stego_cli.progress import Silence
 from stego_cli.report.eval_report import eval_page
@@ -95,23 +102,26 @@ def evaluate_models(config: EvalConfig, report: Report, *, dry_run: bool = False
         if config.report and not config.overwrite:
             refuse_foreign(config.report)
         # As the first process sees it: it may be writing already when the others look.
-        known = ranks.gather(finished(config.report) if config.report and not config.overwrite else {})[0]
+        found = ranks.gather(finished(config.report) if config.report else {})[0]
         if dry_run:
-            return EvalResult((), ranks.is_first, planned=_planned(config, jobs, known))
-        with workplace(config.report) if config.report and ranks.is_first else nullcontext():
-            entries = _measure_all(config, jobs, known, listener, ranks)
+            return EvalResult((), ranks.is_first, planned=_planned(config, jobs, found))
+        if target is not None:
+            check_place(target)
+        places = [job.folder for job in jobs]
+        with report_folder(config.report, places) if config.report and ranks.is_first else nullcontext():
+            entries = _measure_all(config, jobs, found, listener, ranks)
             page = _write_page(config.report, entries) if config.report and ranks.is_first else None
         if target is not None and ranks.is_first:
-            _save_names(jobs[0], entries[0], target, listener)
+            _save_names(config, jobs[0], entries[0], target, listener)
     return EvalResult(tuple(entries), ranks.is_first, page, target)
 
 
-def _planned(config: EvalConfig, jobs: list[Job], known: Mapping[str, Entry]) -> tuple[str, ...]:
+def _planned(config: EvalConfig, jobs: list[Job], found: Mapping[str, Entry]) -> tuple[str, ...]:
     """Say what would be done."""
     lines = []
     for job in jobs:
         labelled = sum(sample.label is not None for sample in job.dataset.samples)
-        what = "finished: " if job.fingerprint in known else "would measure "
+        what = "finished: " if job.fingerprint in found and not config.overwrite else "would measure "
         lines.append(
             f"{what}{job.choice.name} on {labelled} images of {printable(job.dataset.name)}, {job.dataset.split}: "
             f"{' and '.join(job.probes)} probe, {job.model.num_clusters} clusters, {len(job.classes.space)} classes, "
@@ -122,23 +132,22 @@ def _planned(config: EvalConfig, jobs: list[Job], known: Mapping[str, Entry]) ->
 
 
 def _measure_all(
-    config: EvalConfig, jobs: list[Job], known: Mapping[str, Entry], report: Report, ranks: Ranks
+    config: EvalConfig, jobs: list[Job], found: Mapping[str, Entry], report: Report, ranks: Ranks
 ) -> list[Entry]:
     """Measure what is not finished; each result is on disk before the next is begun."""
     entries: list[Entry] = []
     for job in jobs:
         for note in job.notes:
             report.note(f"{job.choice.name}: {note}")
-        if job.fingerprint in known:
+        if job.fingerprint in found and not config.overwrite:
             report.note(f"{job.choice.name} on {job.dataset.split}: kept from an earlier run (--overwrite repeats it)")
-            entries.append(known[job.fingerprint])
+            entries.append(found[job.fingerprint])
             continue
         entries.append(_measure(config, job, report, ranks))
         if config.report and ranks.is_first:
-            waiting = [known[each.fingerprint] for each in jobs[len(entries) :] if each.fingerprint in known]
-            save_entries(config.report, [*entries, *waiting])
+            save_entries(config.report, entries, found)
     if config.report and ranks.is_first:
-        save_entries(config.report, entries)
+        save_entries(config.report, entries, found)
     return entries
 
 
@@ -227,8 +236,9 @@ def _write_page(folder: Path, entries: list[Entry]) -> Path:
     return folder / PAGE_NAME
 
 
-def _save_names(job: Job, entry: Entry, target: Path, report: Report) -> None:
+def _save_names(config: EvalConfig, job: Job, entry: Entry, target: Path, report: Report) -> None:
     """Write the classes that were found for the clusters into a model file."""
+    found = entry["cluster_to_class"]["cluster" + (MANY_TO_ONE if config.names == "majority" else "")]
     where = f"{entry['dataset']}/{entry['split']} {entry['protocol']}"
     scores = {
         f"{where} {head.replace('_', ' ')} {measure}": round(entry[head][measure], 6)
@@ -237,4 +247,4 @@ def _save_names(job: Job, entry: Entry, target: Path, report: Report) -> None:
         for measure in ("miou", "accuracy")
         if entry[head][measure] is not None and math.isfinite(entry[head][measure])
     }
-    save_names(job.choice.path, target, job.classes.space, entry["cluster_to_class"]["cluster"], scores, report)
+    save_names(job.choice.path, target, job.classes.space, found, scores, report)

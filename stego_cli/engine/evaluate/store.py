@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from stego_cli import __version__
+from stego_cli.engine.workplace import workplace
 from stego_cli.errors import OutputError
-from stego_cli.files import printable, write_text
+from stego_cli.files import TEMPORARY, printable, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 SCORES_NAME = "scores.json"
@@ -35,19 +37,50 @@ def finished(folder: Path) -> dict[str, Entry]:
         content = json.loads((folder / SCORES_NAME).read_text("utf-8"))
         if content["format"] != FORMAT:
             return {}
-        return {entry["fingerprint"]: entry for entry in content["results"] if _is_whole(folder, entry)}
+        entries = [*content.get("earlier", ()), *content["results"]]
+        return {entry["fingerprint"]: entry for entry in entries if _is_whole(folder, entry)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or changed by hand
         return {}
 
 
-def save_entries(folder: Path, entries: Sequence[Entry]) -> None:
+def save_entries(folder: Path, entries: Sequence[Entry], found: Mapping[str, Entry]) -> None:
     """Write the record, whole or not at all.
+
+    Args:
+        folder: The report.
+        entries: The results that were asked for.
+        found: What the record had, by fingerprint: of it the others are kept for commands that ask for them.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    content = {"format": FORMAT, "stego": __version__, "results": list(entries)}
+    asked = {entry["fingerprint"] for entry in entries}
+    earlier = [entry for fingerprint, entry in found.items() if fingerprint not in asked]
+    content = {"format": FORMAT, "stego": __version__, "results": list(entries), "earlier": earlier}
     write_text(folder / SCORES_NAME, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+@contextmanager
+def report_folder(folder: Path, places: Iterable[str]) -> Iterator[None]:
+    """Keep other runs out of a report while the block lasts; what a killed run left half written is removed.
+
+    Args:
+        folder: The report.
+        places: Folders of single results in it.
+
+    Raises:
+        OutputError: If it cannot be written to, or another run is at work in it.
+    """
+    try:
+        with workplace(folder):
+            ours = [folder] if (folder / SCORES_NAME).exists() else []
+            for place in [*ours, *(folder / each for each in places)]:
+                for left in place.glob(f"{TEMPORARY}*"):
+                    with suppress(OSError):
+                        left.unlink()
+            yield
+    except OutputError as error:  # which knows of --out, the option of most commands
+        raise OutputError(str(error).replace("with --out", "with --report")) from error
 
 
 def refuse_foreign(folder: Path) -> None:

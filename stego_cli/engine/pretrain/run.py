@@ -38,7 +38,7 @@ from stego_cli.engine.pretrain.words import WordMaps, bank_features, read_featur
 from stego_cli.engine.train.stop import StopRequest, stop_requests
 from stego_cli.engine.workplace import workplace
 from stego_cli.errors import OutputError, StaleError, StegoError
-from stego_cli.files import printable, write_text
+from stego_cli.files import TEMPORARY, printable, write_text
 from stego_cli.progress import ShowsLosses
 from stego_cli.report.loss_curve import draw_loss_curve
 
@@ -158,17 +158,18 @@ def pretrain(inputs: Sequence[str | Path], config: PretrainConfig, report: Repor
     target = _target(config)
     folder = target.with_suffix(".run")
     with workplace(folder):
+        for left in folder.glob(f"{TEMPORARY}*"):  # what a killed run was writing
+            left.unlink(missing_ok=True)
         paths = usable_images([image.path for image in found.images], config, skipped)
         run = _open(config, paths, device, folder, report)
         run.ends_at = math.inf if config.minutes is None else started + 60 * config.minutes
         ending = _rounds(run, report)
+        if ending != "done":
+            why = "stopped" if ending == "stopped" else "time is up"
+            same = "the same command without --overwrite" if config.overwrite else "the same command"
+            report.note(f"{why} after step {run.progress.step} of round {run.progress.round + 1}; {same} goes on")
         if ending == "stopped":
-            report.note(
-                f"saved after step {run.progress.step} of round {run.progress.round + 1}; the same command goes on"
-            )
             raise KeyboardInterrupt
-        if ending == "minutes":
-            report.note(f"time is up in round {run.progress.round + 1}; the same command goes on")
         tensors = run.model.network.state_dict()
         backbone = VitConfig(name=target.stem, architecture=config.architecture)
         save_backbone(tensors, backbone, target)
@@ -221,7 +222,9 @@ def _open(config: PretrainConfig, paths: tuple[Path, ...], device: torch.device,
     torch.manual_seed(config.seed)
     model = Pretrainee(config.architecture, config.words).to(device)
     run = _Run(config, paths, device, folder, model, _optimizer(model, config), Progress(settings))
-    if not config.overwrite and run.state.exists():
+    if config.overwrite:
+        run.state.unlink(missing_ok=True)  # or it would be taken up with the words of this run
+    elif run.state.exists():
         saved = read_progress(run.state).settings
         changed = [name for name, value in settings.items() if saved.get(name) != value]
         if changed:
@@ -380,8 +383,9 @@ def _mean_terms(run: _Run) -> tuple[float, float]:
         return 0.0, 0.0
     hidden, own = torch.stack([each.cpu() for each in run.progress.window]).mean(dim=0).tolist()
     if not (math.isfinite(hidden) and math.isfinite(own)):
+        kept = f"; the last good state is in `{printable(run.state)}`" if run.state.exists() else ""
         raise StegoError(
-            f"the loss is no finite number in round {run.progress.round + 1}, step {run.progress.step}; the last good "
-            f"state is in `{printable(run.state)}`\n\nhint: use a smaller learning_rate, or a longer warmup"
+            f"the loss is no finite number in round {run.progress.round + 1}, step {run.progress.step}{kept}\n\n"
+            "hint: use a smaller learning_rate, or a longer warmup"
         )
     return hidden, own

@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from stego_cli.checkpoints.native import read_safetensors
 from stego_cli.config.backbone_file import BACKBONE_KEY
-from stego_cli.engine.saved_state import below, optimizer_tensors, restore_optimizer, unusable, write_tensors
+from stego_cli.engine.saved_state import (
+    below,
+    optimizer_tensors,
+    read_tensors,
+    restore_optimizer,
+    unusable,
+    write_tensors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +103,7 @@ def load_words(path: Path, images: int) -> tuple[NDArray[np.int32], ...]:
     Raises:
         CheckpointError: If the file is damaged, or of other images.
     """
-    metadata, tensors = read_safetensors(path)
+    metadata, tensors = read_tensors(path)
     try:
         about = json.loads(metadata[KEY])
         words = tuple(np.asarray(tensors[str(number)]) for number in range(about["images"]))
@@ -120,7 +126,7 @@ def save_backbone(tensors: dict[str, Tensor], config: VitConfig, path: Path) -> 
 
 
 def _decode(path: Path) -> tuple[Progress, dict[str, Tensor]]:
-    metadata, tensors = read_safetensors(path)
+    metadata, tensors = read_tensors(path)
     try:
         return Progress(**json.loads(metadata[KEY]), window=list(tensors.pop("window"))), tensors
     except (KeyError, TypeError, ValueError) as error:

@@ -173,6 +173,11 @@ def sort_into_words(features: Maps, config: PretrainConfig) -> tuple[NDArray[np.
         StegoError: If there are fewer patches than words.
     """
     sampled = _sample(features, config.seed)
+    if len(sampled) < config.words:
+        raise StegoError(
+            f"{len(sampled)} patches in {len(features)} images, and {config.words} words to sort them into\n\n"
+            f"hint: give more images, a larger --res, or --set words=N with at most {len(sampled)}"
+        )
     found = spherical_kmeans(sampled, config.words, config.seed, restarts=1, iterations=ITERATIONS)
     return tuple(_nearest(each, found.centroids) for each in features)
 

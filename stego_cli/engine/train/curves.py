@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from stego_cli.engine.train.state import read_progress
 from stego_cli.errors import MissingDependencyError, StegoError
-from stego_cli.files import output_error, printable, write_text
+from stego_cli.files import as_typed, output_error, printable, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -57,7 +58,7 @@ def watchers(config: TrainConfig, place: Place, seed: int, rank: int, report: Re
         steps_done = read_progress(place.state).step if place.state.is_file() else 0
         if config.tensorboard and rank == 0:
             found.append(stack.enter_context(tensorboard(folder / "tensorboard", steps_done)))
-            report.note(f"curves: tensorboard --logdir {printable(folder / 'tensorboard')}")
+            report.note(f"curves: tensorboard --logdir {as_typed(folder / 'tensorboard')}")
         if config.wandb is not None and rank == 0:
             about = {**config.model_dump(mode="json"), "seed": seed}
             name = printable(f"{folder.parent.name}/{folder.stem}")
@@ -72,13 +73,30 @@ def tensorboard(folder: Path, steps_done: int) -> Iterator[Watcher]:
     Raises:
         OutputError: If they cannot be written.
     """
-    with _writing(folder):
-        writer = _summary_writer()(str(folder), purge_step=steps_done + 1)
-    try:
-        yield _TensorBoard(writer, folder)
-    finally:
+    with _quiet_threads():
         with _writing(folder):
-            writer.close()
+            writer = _summary_writer()(str(folder), purge_step=steps_done + 1)
+        try:
+            yield _TensorBoard(writer, folder)
+        finally:
+            with _writing(folder):
+                writer.close()
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Keep TensorBoard's threads from printing what went wrong with a file: the writer raises it where it is used."""
+    before = threading.excepthook
+
+    def hook(caught: threading.ExceptHookArgs) -> None:
+        if not (issubclass(caught.exc_type, OSError) and type(caught.thread).__module__.startswith("tensorboard.")):
+            before(caught)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 class _TensorBoard:
@@ -122,13 +140,13 @@ def weights_and_biases(
     """
     wandb = _wandb()
     known = folder / "wandb-run.txt"
-    before = known.read_text("utf-8").strip() if steps_done and known.is_file() else None
+    before = known.read_text("utf-8", "replace").strip() if steps_done and known.is_file() else ""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         run = wandb.init(
             project=project,
             name=name,
-            id=before,
+            id=before if before.isalnum() else None,
             resume="allow",
             dir=str(folder),
             config=dict(about),
@@ -140,7 +158,7 @@ def weights_and_biases(
             "hint: log in with `wandb login`, set WANDB_MODE=offline to keep it on this machine, or leave out --wandb"
         ) from error
     write_text(known, f"{run.id}\n")
-    report.note(f"Weights & Biases: {run.url or 'offline, ' + printable(run.dir)}")
+    report.note(f"Weights & Biases: {'offline, ' + printable(run.dir) if run.offline else run.url}")
     try:
         yield _WeightsAndBiases(wandb, run)
     finally:

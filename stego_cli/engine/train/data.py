@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # Streams of their own, beside those of `methods.stego.draws`.
 ORDER_STREAM, NEIGHBOR_STREAM = 100, 101
 MOST_UINT8_CLASSES = 255
+IGNORED_VALUE = 255  # in label maps of one byte, by custom
 
 
 @dataclass(frozen=True, eq=False)  # comparing arrays has no single answer
@@ -185,6 +186,7 @@ class LabelMaps(Kept):
         super().__init__(dataset, square, np.dtype(np.uint8 if classes <= MOST_UINT8_CLASSES else np.int32), report)
         self._classes = classes
         self._ignored = MOST_UINT8_CLASSES if self._dtype == np.uint8 else IGNORE_LABEL
+        self._told = False  # of labels beyond the classes
 
     def _from_file(self, image: int) -> NDArray[Any]:
         if self._dataset.samples[image].label is None:
@@ -192,7 +194,18 @@ class LabelMaps(Kept):
         ids = self._seen(image, self._dataset.labels, "unlabelled")
         if ids is None:
             return self._all(self._ignored)
+        self._tell_of_others(image, int(np.max(ids, where=ids != IGNORED_VALUE, initial=IGNORE_LABEL)))
         return np.where((ids >= 0) & (ids < self._classes), ids, self._ignored).astype(self._dtype)
+
+    def _tell_of_others(self, image: int, highest: int) -> None:
+        """Say once that some labels do not count: with too few classes, scores look better than they are."""
+        if highest < self._classes or self._told:
+            return
+        self._told = True
+        self._report.note(
+            f"{printable(self._dataset.samples[image].name)} has label {highest}, but there are {self._classes} "
+            f"classes: labels from {self._classes} on do not count, here and in scores"
+        )
 
 
 class SalienceMasks(Kept):

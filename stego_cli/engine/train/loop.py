@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
-
-import torch
 
 from stego_cli.checkpoints.native import load_checkpoint, save_checkpoint
 from stego_cli.engine.train.batches import prepared_steps
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import torch
     from torch import Tensor
 
     from stego_cli.config.losses import LossConfig
@@ -81,6 +81,7 @@ class Job:
         settings: What the result depends on.
         autocast: Type of the head's arithmetic; None is float32.
         watchers: Shown every row of the history and every measurement.
+        ends_at: When its time is up, of `time.perf_counter`.
     """
 
     config: TrainConfig
@@ -93,6 +94,7 @@ class Job:
     settings: dict[str, object]
     autocast: torch.dtype | None = None
     watchers: Sequence[Watcher] = ()
+    ends_at: float = math.inf
 
 
 def run_job(job: Job, report: Report) -> tuple[Progress, Ending]:
@@ -102,7 +104,7 @@ def run_job(job: Job, report: Report) -> tuple[Progress, Ending]:
         StegoError: If a loss is no number; the last good state is kept. Also if something cannot be read or written.
         KeyboardInterrupt: After Ctrl-C, once the state is saved.
     """
-    state, progress = _state(job)
+    state, progress = _state(job, report)
     left = job.config.steps - progress.step
     if pays(job.config.compile, job.ranks.device, left, job.ranks.world):
         report.note("compiling the training step, which takes a minute or so (--compile off does without)")
@@ -115,7 +117,7 @@ def run_job(job: Job, report: Report) -> tuple[Progress, Ending]:
         if job.ranks.rank == 0:
             report.note(f"saved after step {progress.step} of {job.config.steps}")
         raise KeyboardInterrupt
-    if not progress.measured or progress.measured[-1].step != progress.step:
+    if progress.kept is None or progress.measured[-1].step != progress.step:
         _measure(job, state, progress, report)
     if job.config.final_probes == "refit":
         _refit(job, progress, report)
@@ -137,14 +139,30 @@ def fresh_state(job: Job) -> TrainState:
     )
 
 
-def _state(job: Job) -> tuple[TrainState, Progress]:
+def _state(job: Job, report: Report) -> tuple[TrainState, Progress]:
     """Return a fresh state, or the one that was saved."""
     state = fresh_state(job).to(job.ranks.device)
     if job.autocast is not None:
         state.model = InType(state.trainee, job.autocast)
     if job.place.state.is_file():
-        return state, load_state(job.place.state, state)
+        progress = load_state(job.place.state, state)
+        _check_kept(job, progress, report)
+        return state, progress
     return state, Progress(dict(job.settings))
+
+
+def _check_kept(job: Job, progress: Progress, report: Report) -> None:
+    """Forget the model that was kept if it is not there any more, so that another one is kept in its place."""
+    if progress.kept is None:
+        return
+    try:
+        load_checkpoint(job.place.model)
+    except StegoError:
+        report.note(
+            f"`{printable(job.place.model)}`, the model of step {progress.kept.step}, is gone or damaged; "
+            "the best one from here on is kept instead"
+        )
+        progress.kept = progress.refitted = None
 
 
 def _steps(
@@ -168,16 +186,16 @@ def _steps(
         if progress.step % LOG_EVERY == 0:
             _refuse_bad(job, state, progress)
             _log(job, progress, report)
-        if config.eval_every and progress.step % config.eval_every == 0:
+        measures = bool(config.eval_every) and progress.step % config.eval_every == 0
+        if measures or progress.step % config.checkpoint_every == 0:
             _refuse_bad(job, state, progress)
-            _measure(job, state, progress, report)
-        if progress.step % config.checkpoint_every == 0:
-            _refuse_bad(job, state, progress)
-            _save(job, state, progress)
+            if measures:
+                _measure(job, state, progress, report)
+            _save(job, state, progress)  # also after a measurement: the state says of which step the kept model is
         if progress.step % (LOG_EVERY if job.ranks.world > 1 else 1) == 0 and progress.step < config.steps:
             if job.ranks.any(request.wanted):
                 return "stopped"
-            if config.minutes is not None and job.ranks.any(progress.seconds > 60 * config.minutes):
+            if config.minutes is not None and job.ranks.any(time.perf_counter() > job.ends_at):
                 return "minutes"
     _refuse_bad(job, state, progress)
     return "done"
@@ -192,15 +210,13 @@ def _count(progress: Progress, terms: dict[str, Tensor]) -> None:
 
 def _log(job: Job, progress: Progress, report: Report) -> None:
     """Write a row of the history: means since the one before."""
-    names = list(progress.window)
-    means = (torch.stack([progress.window[name] for name in names]) / progress.window_steps).tolist()
-    row = dict(zip(names, means, strict=True))
-    progress.history.append({"step": progress.step, **row})
+    row = progress.unfinished_row()
+    progress.history.append(row)
     progress.window, progress.window_steps = {}, 0
     if isinstance(report, ShowsLosses):
         report.losses(progress.step, {name: row[name] for name in SHOWN if name in row})
     for watcher in job.watchers:
-        watcher.scalars(progress.step, row)
+        watcher.scalars(progress.step, {name: value for name, value in row.items() if name != "step"})
 
 
 def _refuse_bad(job: Job, state: TrainState, progress: Progress) -> None:
@@ -217,10 +233,11 @@ def _refuse_bad(job: Job, state: TrainState, progress: Progress) -> None:
     _save(job, state, progress)
     samples = job.supply.dataset.samples
     names = ", ".join(f"`{printable(samples[image].name)}`" for image in job.supply.images(bad))
+    rate = "lr" if job.config.method.learns else "probe_lr"
     raise StegoError(
         f"the loss or its gradient was no finite number at step {bad}, with the images {names}\n\n"
         f"hint: the state before it is kept in `{printable(job.place.state)}`; look at these images with `stego info "
-        "dataset`, or start anew with --overwrite and a smaller --set optimiser.lr"
+        f"dataset`, or start anew with --overwrite --set optimiser.{rate}={getattr(job.config.optimiser, rate) / 10:g}"
     )
 
 
@@ -229,6 +246,8 @@ def _measure(job: Job, state: TrainState, progress: Progress, report: Report) ->
     if job.ranks.rank == 0:
         checkpoint, values = measure(job.yardstick, state.trainee, job.seed, report)
         found = Measured(progress.step, values)
+        if progress.measured and progress.measured[-1].step == found.step:
+            progress.measured.pop()
         progress.measured.append(found)
         for watcher in job.watchers:
             watcher.scalars(progress.step, values)
@@ -240,7 +259,8 @@ def _measure(job: Job, state: TrainState, progress: Progress, report: Report) ->
         save_checkpoint(checkpoint, job.place.last)
         _say(f"step {progress.step}", found, report)
     else:
-        progress.measured.append(Measured(progress.step, {}))  # so that all know what has been measured
+        progress.kept = Measured(progress.step, {})  # so that all know what has been measured
+        progress.measured.append(progress.kept)
     job.ranks.wait()
 
 
@@ -252,12 +272,12 @@ def _is_better(found: Measured, kept: Measured | None, by: str) -> bool:
 
 
 def _refit(job: Job, progress: Progress, report: Report) -> None:
-    """Fit the probes of the model that is kept anew, measure it again and keep it so; one process does it.
+    """Fit the probes of the kept model anew, if they are not yet, measure it and keep it so; one process does it.
 
     The code is that of the kept model, so that doing it again gives the same. Probes that were trained go on from the
     state if the run does.
     """
-    if job.ranks.rank == 0 and progress.kept is not None:
+    if job.ranks.rank == 0 and progress.kept is not None and progress.refitted is None:
         # A state of its own: the trained probes stay as they are.
         trainee = fresh_state(job).trainee.to(job.ranks.device)
         tensors = load_checkpoint(job.place.model).tensors

@@ -18,7 +18,7 @@ from stego_cli.engine.measure import evaluate, score_probes
 from stego_cli.engine.train.projected import parts_of
 from stego_cli.methods.base import Fitted
 from stego_cli.metrics.confusion import ConfusionMatrix
-from stego_cli.metrics.matching import match_clusters
+from stego_cli.metrics.matching import classes_of_clusters
 from stego_cli.segmenter import Segmenter, Settings
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from stego_cli.config.model import LabelSpace
     from stego_cli.config.train import TrainConfig
+    from stego_cli.config.words import NameRule
     from stego_cli.data.dataset import Dataset
     from stego_cli.engine.train.batches import Supply
     from stego_cli.engine.train.step import Trainee
@@ -75,7 +76,8 @@ class Yardstick:
 def measure(with_: Yardstick, trainee: Trainee, seed: int, report: Report) -> tuple[Checkpoint, dict[str, float]]:
     """Return the model as it is now, ready to be saved, and its scores by name: fractions, the label-free one first."""
     score = label_free_score(trainee, with_.supply, with_.device)
-    assignment = name_clusters(trainee, with_.supply, with_.clusters, len(with_.space), with_.device)
+    classes, rule = len(with_.space), with_.config.names
+    assignment = name_clusters(trainee, with_.supply, with_.clusters, classes, with_.device, rule)
     checkpoint = _checkpoint(with_, trainee, assignment, seed)
     scores = {SCORE: round(score, 6), **_measured(with_, checkpoint, report)}
     about = checkpoint.config.about.model_copy(update={"scores": scores})
@@ -102,11 +104,13 @@ def label_free_score(trainee: Trainee, supply: Supply, device: torch.device) -> 
         count += probs[:, 0].numel()
     mean = total / count
     balance = -float(torch.special.xlogy(mean, mean).sum())
-    return max(balance - entropy / count, 0.0) / math.log(max(probe.num_clusters, 2))
+    return max(0.0, balance - entropy / count) / math.log(max(probe.num_clusters, 2))
 
 
 @torch.no_grad()
-def name_clusters(trainee: Trainee, supply: Supply, clusters: int, classes: int, device: torch.device) -> Tensor | None:
+def name_clusters(
+    trainee: Trainee, supply: Supply, clusters: int, classes: int, device: torch.device, rule: NameRule = "matched"
+) -> Tensor | None:
     """Return the class of each cluster, or -1, by the labels of training images; None if none of them counts."""
     if supply.labels is None:
         return None
@@ -117,7 +121,7 @@ def name_clusters(trainee: Trainee, supply: Supply, clusters: int, classes: int,
         centres = labels_at_cells(supply, images, found.shape[-1])
         if centres is not None:
             confusion.update(found, torch.where(centres < classes, centres, -1))
-    return match_clusters(confusion.counts) if int(confusion.counts.sum()) else None
+    return classes_of_clusters(confusion.counts, rule) if int(confusion.counts.sum()) else None
 
 
 def labels_at_cells(supply: Supply, images: NDArray[np.int64], side: int) -> Tensor | None:

@@ -85,6 +85,7 @@ def _facts(plan: Plan, batch: int, parameters: int, per_step: float) -> tuple[tu
         f"{len(plan.validation)} images of `{plan.validation.split}`" if plan.validation else "no labels to do so"
     )
     shape = "x".join(map(str, made.shape))
+    model = target_of(config, run.dataset)
     seeds = f", for each of {config.seeds} seeds" if config.seeds > 1 else ""
     return (
         ("images", f"{len(run.dataset)} of {run.dataset.name}, {run.dataset.split}"),
@@ -98,7 +99,7 @@ def _facts(plan: Plan, batch: int, parameters: int, per_step: float) -> tuple[tu
             f"{config.steps} with {batch} images each{seeds}, {1000 * per_step:.1f} ms per step on {config.device}",
         ),
         ("measured on", measured),
-        ("model", printable(target_of(config, run.dataset))),
+        ("model", printable(model) + (" (there is one)" if model.exists() else "")),
     )
 
 

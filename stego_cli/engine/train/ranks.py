@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,13 @@ from stego_cli.engine.extract import rank_and_world
 from stego_cli.errors import ConfigError, DeviceError, MissingDependencyError, StegoError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from stego_cli.config.train import TrainConfig
     from stego_cli.engine.train.step import TrainState
+
+# What gloo and nccl say when the other end is gone.
+GONE = ("connection closed by peer", "connection reset by peer", "broken pipe", "remote process exited")
 
 
 class InType(nn.Module):
@@ -80,6 +85,23 @@ class Ranks:
         if self.any(error is not None):
             raise error or StegoError("the first process ended the run\n\nhint: see its message")
 
+    @contextmanager
+    def bound(self) -> Iterator[None]:
+        """Say in words that another process is gone, which those that wait for it hear from the network first.
+
+        Raises:
+            StegoError: If so.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.fabric is None or not any(sign in str(error).lower() for sign in GONE):
+                raise
+            raise StegoError(
+                "another process of this run ended, so that this one cannot go on\n\n"
+                "hint: see its message, if there is one; the same command goes on after the last saved state"
+            ) from error
+
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.fabric is not None:
@@ -110,6 +132,7 @@ def start_ranks(config: TrainConfig) -> Ranks:
             f"hint: use --batch-size {max(config.batch_size // world, 1) * world}"
         )
     fabric = _fabric(config, kind, here, max(world // here, 1))
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it counts processes aloud, even if all is quiet
     fabric.launch()
     # What prepares features and neighbours asks these; processes that Fabric started itself lack one of them.
     os.environ.update(RANK=str(fabric.global_rank), WORLD_SIZE=str(fabric.world_size))

@@ -8,6 +8,7 @@ import platform
 import shutil
 import statistics
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from stego_cli.progress import Silence
 from stego_cli.report.loss_curve import draw_loss_curve
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from stego_cli.config.losses import LossConfig
@@ -135,22 +137,19 @@ def train_model(config: TrainConfig, report: Report) -> TrainResult:
     ranks = start_ranks(config)
     config = config.model_copy(update={"device": str(ranks.device)})
     listener = Listener(report if ranks.rank == 0 else Silence())
-    plan = make_plan(config, listener)
-    model = target_of(config, plan.run.dataset)
-    folder = model.with_suffix(".run")
-    places = [_place(config, model, folder, seed) for seed in _seeds(config)]
-    ranks.together(
-        lambda: look_before(config, plan.settings, model, dict(zip(_seeds(config), places, strict=True)), listener)
-    )
-    if ranks.rank:
-        runs, loss = _train_all(plan, places, ranks, listener)
-        return TrainResult(model, folder, config, loss, tuple(runs), runs[0], (), 0.0, ranks.rank)
-    with workplace(folder):
-        _sweep(folder)
-        runs, loss = _train_all(plan, places, ranks, listener)
+    with ranks.bound(), ExitStack() as held:
+        plan = make_plan(config, listener)
+        model = target_of(config, plan.run.dataset)
+        folder = model.with_suffix(".run")
+        places = {seed: _place(config, model, folder, seed) for seed in _seeds(config)}
+        ranks.together(lambda: _take(held, plan, model, places, listener))
+        runs, loss = _train_all(plan, places, ranks, started, listener)
+        if ranks.rank:
+            return TrainResult(model, folder, config, loss, tuple(runs), runs[0], (), 0.0, ranks.rank)
         best = max(runs, key=lambda run: run.scores.get(SCORE, -math.inf))
-        if len(runs) > 1:
+        if config.seeds > 1:
             _copy(best.model, model)
+        if len(runs) > 1:
             listener.note(f"seed {best.seed} has the best label-free score of {len(runs)} and is kept")
         seconds = time.perf_counter() - started
         skipped = tuple(listener.skipped)
@@ -172,21 +171,34 @@ def _place(config: TrainConfig, model: Path, folder: Path, seed: int) -> Place:
     return Place(own / "model.safetensors", own)
 
 
-def _train_all(plan: Plan, places: list[Place], ranks: Ranks, report: Report) -> tuple[list[SeedResult], LossConfig]:
-    """Train every seed, one after the other, on the same features and neighbours."""
+def _take(held: ExitStack, plan: Plan, model: Path, places: Mapping[int, Place], report: Report) -> None:
+    """Keep other runs out while `held` is open, and only then look at what is there, or make way."""
+    folder = model.with_suffix(".run")
+    held.enter_context(workplace(folder))
+    look_before(plan.config, plan.settings, model, places, report)
+    _sweep(folder)
+
+
+def _train_all(
+    plan: Plan, places: Mapping[int, Place], ranks: Ranks, started: float, report: Report
+) -> tuple[list[SeedResult], LossConfig]:
+    """Train every seed, one after the other, on the same features and neighbours, until the time is up."""
     config = plan.config
+    ends_at = math.inf if config.minutes is None else started + 60 * config.minutes
     yardstick, loss = make_yardstick(plan, ranks, report)
     runs = []
-    for seed, place in zip(_seeds(config), places, strict=True):
+    for seed, place in places.items():
         if config.seeds > 1:
             report.note(f"seed {seed}")
         settings = {**plan.settings, "seed": seed, "world": ranks.world}
-        job = _job(plan, yardstick, loss, place, ranks, settings, report)
+        job = replace(_job(plan, yardstick, loss, place, ranks, settings, report), ends_at=ends_at)
         with watchers(config, place, seed, ranks.rank, report) as watching:
             progress, ending = run_job(replace(job, watchers=watching), report)
-        if ending == "minutes":
-            report.note(f"time is up after step {progress.step} of {config.steps}; --resume goes on")
         runs.append(SeedResult(seed, progress, ending, place.model))
+        if ending == "minutes":
+            of_seed = f" of seed {seed}" if config.seeds > 1 else ""
+            report.note(f"time is up after step {progress.step} of {config.steps}{of_seed}; the same command goes on")
+            break
     return runs, loss
 
 
@@ -266,11 +278,14 @@ def _plain(value: Any) -> Any:
 def _draw(result: TrainResult, report: Report) -> None:
     """Draw the loss curve of every seed; a missing package takes nothing away from the model."""
     for run in result.runs:
-        if not run.progress.history:
+        progress = run.progress
+        rows = [*progress.history, progress.unfinished_row()] if progress.window_steps else progress.history
+        if not rows:
             continue
-        folder = result.folder if len(result.runs) == 1 else result.folder / f"seed-{run.seed}"
+        folder = result.folder if result.config.seeds == 1 else run.model.parent
+        name = printable("/".join(result.model.with_suffix("").parts[-2:]))
         try:
-            draw_loss_curve(run.progress.history, folder / "losses.png", f"{result.model.parent.name}, seed {run.seed}")
+            draw_loss_curve(rows, folder / "losses.png", f"{name}, seed {run.seed}")
         except MissingDependencyError as error:
             report.note(str(error).replace("\n\nhint: ", "; "))
             return

@@ -57,7 +57,8 @@ FREE = {
     "val_split",
     "eval_resolution",
     "data_dir",
-    "dataset",
+    "dataset",  # what they hold counts, not where they are: see `Plan.settings`
+    "weights",
 }
 
 
@@ -86,9 +87,8 @@ class Plan:
     @property
     def settings(self) -> dict[str, Any]:
         """What the result depends on: a run is gone on with only under the same."""
-        settings = self.config.model_dump(mode="json", exclude=FREE)
         made = fingerprint(self.run, "maps", DTYPES[self.config.dtype])
-        return {**settings, "images": made.images, "weights": made.weights, "clusters": self.clusters}
+        return {**settings_of(self.config), "images": made.images, "weights": made.weights, "clusters": self.clusters}
 
 
 def make_plan(config: TrainConfig, report: Report) -> Plan:
@@ -117,6 +117,11 @@ def make_plan(config: TrainConfig, report: Report) -> Plan:
         )
     choice, size = choose_for(config, run)
     return Plan(config, run, _validation(config, train, report), space, clusters, choice, size)
+
+
+def settings_of(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that the result of a run depends on, in blocks within blocks, as JSON has them."""
+    return _without_idle_terms(config).model_dump(mode="json", exclude=FREE)
 
 
 def _without_idle_terms(config: TrainConfig) -> TrainConfig:
@@ -149,7 +154,7 @@ def _validation(config: TrainConfig, train: Dataset, report: Report) -> Dataset 
         report.note(f"nothing to measure on: {str(error).partition(chr(10))[0]}")
         return None
     if found is None or not found.is_labelled:
-        what = "no labels" if found else "not there"
+        what = "no labels" if found else f"not there, only {', '.join(available_splits(whole))}"
         report.note(f"split `{config.val_split}`: {what}; the model is measured by its label-free score alone")
         return None
     return found
@@ -224,6 +229,8 @@ def announce(plan: Plan, report: Report) -> None:
     """Say what is about to be done with which images."""
     run, config = plan.run, plan.config
     labels = "labels measure the result and name the clusters, they never train the code"
+    if config.loss.use_true_labels:
+        labels = "loss.use_true_labels: labels train the code, too, which makes this an upper bound"
     report.note(
         f"{len(run.dataset)} images of {run.dataset.name} ({run.dataset.split}) to form {plan.clusters} clusters from, "
         f"{len(plan.validation or ())} to measure on; " + (labels if run.dataset.is_labelled else "there are no labels")

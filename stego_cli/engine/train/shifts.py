@@ -45,8 +45,7 @@ def chosen_shifts(
         shift = round(float(values.kthvalue(max(int(QUANTILES[name] * len(values)), 1)).values), 4)
         shifts[f"{name}_shift"] = shift
         report.note(
-            f"{name:>6} {_histogram(values)} {100 * QUANTILES[name]:.0f} % of the similarities are below {shift:.3f}, "
-            f"which becomes the shift"
+            f"{name:>6} {_histogram(values)} {100 * QUANTILES[name]:.0f} % of pairs are below {shift:.3f}, the shift"
         )
     report.note(f"       {_LOWEST:<{_BINS // 2}.1f}{_HIGHEST:>{_BINS // 2}.1f}")
     return shifts

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from stego_cli.catalog.models import RUNS
 from stego_cli.engine.differences import differences
+from stego_cli.engine.train.setup import settings_of
 from stego_cli.engine.train.state import read_progress
 from stego_cli.errors import OutputError, StegoError
-from stego_cli.files import printable
+from stego_cli.files import output_error, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from stego_cli.config.train import TrainConfig
@@ -19,16 +20,22 @@ if TYPE_CHECKING:
     from stego_cli.engine.train.loop import Place
     from stego_cli.progress import Report
 
+# Hashes tell nobody anything.
+OTHER_FILES = {
+    "images": "images: others than before; some were added, removed, renamed or replaced, or it is another folder",
+    "weights": "weights: those of another file than before",
+}
+
 
 def target_of(config: TrainConfig, dataset: Dataset) -> Path:
-    """Return where the model goes.
+    """Return where the model goes: as asked, else to the run of these settings below `runs/`, else to a new one.
 
     Raises:
         OutputError: If nothing would take the file for a model.
     """
     backbone = config.backbone.name.replace("/", "_")
     method = "" if config.method.learns else f"-{config.method.kind}"
-    target = config.out or RUNS / f"train-{dataset.name}-{backbone}{method}" / "model.safetensors"
+    target = config.out or _below_runs(config, f"train-{dataset.name}-{backbone}{method}")
     name = printable(target)
     if target.is_dir():
         raise OutputError(f"`{name}` is a folder\n\nhint: name a file, such as --out model.safetensors")
@@ -36,6 +43,36 @@ def target_of(config: TrainConfig, dataset: Dataset) -> Path:
         better = printable(target.with_suffix(".safetensors"))
         raise OutputError(f"`{name}` does not end with .safetensors\n\nhint: use --out {better}")
     return target
+
+
+def _below_runs(config: TrainConfig, name: str) -> Path:
+    """Return the model of the run of these settings; if there is none, that of the first name which is free.
+
+    Where `--resume` finds no run of these settings, it is that of the last one, so that what differs is said.
+    """
+    taken, number = None, 1
+    while True:
+        model = RUNS / (name if number == 1 else f"{name}-{number}") / "model.safetensors"
+        states = sorted(model.with_suffix(".run").rglob("state.safetensors"))
+        if not states and not model.exists():
+            return taken if config.resume and taken else model
+        if _is_of(config, states):
+            return model
+        taken, number = model, number + 1
+
+
+def _is_of(config: TrainConfig, states: Sequence[Path]) -> bool:
+    """Say whether a run has these settings and one of these seeds; its images are looked at later."""
+    wanted, seeds = settings_of(config), range(config.seed, config.seed + config.seeds)
+    try:
+        found = [read_progress(state).settings for state in states]
+    except StegoError:
+        return True  # `look_before` says what is wrong with it, or replaces it
+    alone = all(state.parent.suffix == ".run" for state in states)
+    return alone == (config.seeds == 1) and any(
+        before.get("seed") in seeds and not differences({name: before.get(name) for name in wanted}, wanted)
+        for before in found
+    )
 
 
 def record_of(model: Path) -> Path:
@@ -60,10 +97,8 @@ def look_before(
         StegoError: If a run of other settings is there, or none to go on with.
     """
     if config.overwrite:
-        for place in places.values():
-            for old in (place.state, place.model, place.last):
-                old.unlink(missing_ok=True)
-        model.unlink(missing_ok=True)
+        of_seeds = [old for place in places.values() for old in (place.state, place.model, place.last)]
+        _remove([*of_seeds, model, record_of(model)])
         return
     states = {seed: place.state for seed, place in places.items() if place.state.is_file()}
     if not states:
@@ -73,6 +108,7 @@ def look_before(
             )
         if model.exists():
             raise _exists(model)
+        report.note(f"the model goes to `{printable(model)}`")
         return
     done = [_steps_done(state, {**settings, "seed": seed}) for seed, state in states.items()]
     finished = len(done) == len(places) and min(done) >= config.steps and model.exists() and record_of(model).exists()
@@ -81,6 +117,19 @@ def look_before(
     if min(done) < config.steps:
         where = printable(model.with_suffix(".run"))
         report.note(f"going on after step {min(done)} of {config.steps}, with the run in `{where}`")
+
+
+def _remove(files: Iterable[Path]) -> None:
+    """Remove what a run left, so that nothing of it is taken for that of the next.
+
+    Raises:
+        OutputError: If something cannot be removed.
+    """
+    for old in files:
+        try:
+            old.unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(old, error) from error
 
 
 def _exists(model: Path) -> OutputError:
@@ -98,7 +147,8 @@ def _steps_done(state: Path, settings: Mapping[str, Any]) -> int:
     """
     progress = read_progress(state)
     before = {name: value for name, value in progress.settings.items() if name != "world"}
-    if found := differences(before, settings):
+    files = [text for name, text in OTHER_FILES.items() if before.pop(name, None) != settings.get(name)]
+    if found := files + differences(before, {name: settings[name] for name in settings if name not in OTHER_FILES}):
         raise StegoError(
             f"the run in `{printable(state.parent)}` was started with other settings:\n  "
             + "\n  ".join(found)

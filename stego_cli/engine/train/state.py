@@ -6,8 +6,16 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stego_cli.checkpoints.native import read_safetensors
-from stego_cli.engine.saved_state import below, optimizer_tensors, restore_optimizer, unusable, write_tensors
+import torch
+
+from stego_cli.engine.saved_state import (
+    below,
+    optimizer_tensors,
+    read_tensors,
+    restore_optimizer,
+    unusable,
+    write_tensors,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +66,11 @@ class Progress:
     window: dict[str, Tensor] = field(default_factory=dict)
     window_steps: int = 0
 
+    def unfinished_row(self) -> dict[str, float]:
+        """Return the row of the history that the steps since the last one would make. Waits for the device."""
+        means = (torch.stack(list(self.window.values())) / self.window_steps).tolist()
+        return {"step": self.step, **dict(zip(self.window, means, strict=True))}
+
 
 def save_state(state: TrainState, progress: Progress, path: Path) -> None:
     """Write a state; it appears whole or not at all.
@@ -87,9 +100,13 @@ def load_state(path: Path, state: TrainState) -> Progress:
     """Put a saved state into a fresh one of the same run.
 
     Raises:
-        CheckpointError: If the file is damaged, or of a run with other sizes.
+        CheckpointError: If the file is damaged, or of a run with other sizes or labels.
     """
     progress, tensors = _decode(path)
+    had_labels, has_labels = bool(below("model.linear_probe.", tensors)), state.trainee.linear_probe is not None
+    if had_labels != has_labels:
+        when = {True: "with labels", False: "without labels"}
+        raise unusable(path, f"the run was started {when[had_labels]}, and now it is {when[has_labels]}")
     device = state.first_bad.device
     try:
         state.trainee.load_state_dict(below("model.", tensors))
@@ -102,7 +119,7 @@ def load_state(path: Path, state: TrainState) -> Progress:
 
 
 def _decode(path: Path) -> tuple[Progress, dict[str, Tensor]]:
-    metadata, tensors = read_safetensors(path)
+    metadata, tensors = read_tensors(path)
     try:
         about = json.loads(metadata[KEY])
         if about.pop("format") != FORMAT:

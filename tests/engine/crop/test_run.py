@@ -34,20 +34,9 @@ from stego_cli.engine.crop.run import CropResult, estimate_crops, make_crops
 from stego_cli.engine.workplace import workplace
 from stego_cli.errors import OutputError, StegoError
 from stego_cli.progress import Silence
+from support import Heard
 
 IMAGES = 7
-
-
-class Heard(Silence):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 def picture(path: Path, seed: int, size: tuple[int, int] = (40, 56), *, changed: int = 10**18) -> None:

@@ -53,10 +53,11 @@ def test_the_same_names_are_the_same_classes(tmp_path: Path) -> None:
     assert find(dataset(tmp_path, 0, space=TREES.model_copy(update={"name": "timber"}))).are_the_models
 
 
-def test_a_model_knows_the_classes_of_what_it_was_made_from(tmp_path: Path) -> None:
-    at_home = model(about=About(trained_on="wood"))
+@pytest.mark.parametrize("said", ["wood", "wood, train: 12 images"])  # by `stego fit`, and by `stego train`
+def test_a_model_knows_the_classes_of_what_it_was_made_from(tmp_path: Path, said: str) -> None:
+    at_home = model(about=About(trained_on=said))
     assert find(dataset(tmp_path, 7), at_home).space == TREES
-    abroad = model(about=About(trained_on="sea"))
+    abroad = model(about=About(trained_on=said.replace("wood", "woods")))
     assert len(find(dataset(tmp_path, 7), abroad).space) == 8
 
 

@@ -22,7 +22,7 @@ from stego_cli.config.model import VitArchitecture
 from stego_cli.config.pretrain import PretrainConfig
 from stego_cli.engine.fit_model import fit_model
 from stego_cli.engine.pretrain.run import learning_rate, pretrain
-from stego_cli.errors import OutputError, StaleError, StegoError
+from stego_cli.errors import CheckpointError, OutputError, StaleError, StegoError
 from stego_cli.progress import Silence
 
 Stem = Literal["pixels", "filterbank"]
@@ -168,6 +168,41 @@ def test_images_that_do_not_fit_into_memory_are_counted(photos: Path, monkeypatc
         pretrain(["photos"], SMALL, Silence())
 
 
+def test_a_damaged_state_says_how_to_go_on(photos: Path) -> None:
+    config = with_(out=Path("a.safetensors"), minutes=1e-9)
+    pretrain(["photos"], config, Silence())
+    state = Path("a.run/state.safetensors")
+    state.write_bytes(state.read_bytes()[:200])
+    with pytest.raises(CheckpointError, match="hint: start anew with --overwrite"):
+        pretrain(["photos"], config, Silence())
+
+
+def test_what_a_killed_run_was_writing_is_removed(photos: Path) -> None:
+    left = Path("a.run/.writing-state")
+    left.parent.mkdir()
+    left.touch()
+    pretrain(["photos"], with_(out=Path("a.safetensors")), Silence())
+    assert not left.exists()
+
+
+def test_starting_anew_leaves_no_state_that_the_new_words_do_not_belong_to(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_(out=Path("a.safetensors"), minutes=1e-9)
+    pretrain(["photos"], config, Silence())
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # after its words, before its first state
+        patch.setattr("stego_cli.engine.pretrain.run._steps", stopped)
+        pretrain(["photos"], config.model_copy(update={"overwrite": True, "seed": 1}), Silence())
+    Path("a.safetensors").unlink()
+    pretrain(["photos"], with_(out=Path("a.safetensors")), Silence())
+    pretrain(["photos"], with_(out=Path("b.safetensors")), Silence())
+    assert same("a.safetensors", "b.safetensors")
+
+
 def test_a_broken_image_is_left_out_and_named(photos: Path) -> None:
     (photos / "bad.jpg").write_bytes(b"\xff\xd8 cut off")
     result = pretrain(["photos"], SMALL, Silence())
@@ -176,7 +211,7 @@ def test_a_broken_image_is_left_out_and_named(photos: Path) -> None:
 
 
 def test_too_few_patches_for_the_words(photos: Path) -> None:
-    with pytest.raises(StegoError, match="points for 400 clusters"):
+    with pytest.raises(StegoError, match=r"(?s)30 patches in 1 images, and 400 words .* at most 30"):
         pretrain(["photos/0.png"], with_(words=400), Silence())
 
 
@@ -191,8 +226,9 @@ def test_the_rate_rises_and_falls() -> None:
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_state(photos: Path) -> None:
     # One update at such a rate leaves weights whose activations overflow.
     config = with_(steps=60, warmup=0, learning_rate=1e30, checkpoint_every=3, out=Path("a.safetensors"))
-    with pytest.raises(StegoError, match="no finite number"):
+    with pytest.raises(StegoError, match="no finite number") as caught:
         pretrain(["photos"], config, Silence())
     assert not Path("a.safetensors").exists()
     state = Path("a.run/state.safetensors")
+    assert ("the last good state" in str(caught.value)) == state.exists()
     assert not state.exists() or all(bool(each.isfinite().all()) for each in tensors(state).values())

@@ -16,17 +16,9 @@ from stego_cli.engine.train.compiled import LONG, compile_step, pays
 from stego_cli.engine.train.step import TrainState, build_train_state, train_step
 from stego_cli.methods.stego.draws import draw_step, plan_draws
 from stego_cli.methods.stego.step import StepInput
-from stego_cli.progress import Silence
+from support import Heard
 
 LOSS = LossConfig(feature_samples=3, negative_samples=2)
-
-
-class Heard(Silence):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
 
 
 def fresh() -> TrainState:

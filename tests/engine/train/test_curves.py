@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ from PIL import Image
 from stego_cli.config.model import FilterbankConfig
 from stego_cli.config.train import TrainConfig
 from stego_cli.engine.train import watch
+from stego_cli.engine.train.curves import tensorboard
 from stego_cli.engine.train.run import train_model
 from stego_cli.errors import MissingDependencyError, OutputError, StegoError
 from stego_cli.progress import Silence
@@ -125,6 +128,34 @@ def test_event_files_that_cannot_be_written_are_said_in_words(dataset: Path) -> 
         train_model(config_for(dataset, tensorboard=True), Silence())
 
 
+def test_a_full_disk_is_said_once_and_not_by_the_thread_that_noticed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    heard: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", heard.append)
+    ours = threading.excepthook
+    with (
+        monkeypatch.context() as disk,
+        pytest.raises(OutputError, match="no space left"),
+        tensorboard(tmp_path / "t", 0) as watcher,
+    ):
+        disk.setattr(RecordWriter, "write", full)
+        for step in range(10_000):
+            watcher.scalars(step, {"total": 1.0})
+    assert heard == []
+    assert threading.excepthook is ours
+    with tensorboard(tmp_path / "u", 0):  # what goes wrong elsewhere is said as ever
+        other = threading.Thread(target=full)
+        other.start()
+        other.join()
+    assert [type(each.exc_value) for each in heard] == [OSError]
+
+
 @pytest.mark.parametrize(
     ("module", "settings", "hint"),
     [
@@ -156,7 +187,9 @@ class StandIn:
 
     def init(self, **how: Any) -> Any:
         self.started.append(how)
-        return SimpleNamespace(id=how["id"] or "abc", url=None, dir=how["dir"], log=self.log, finish=self.finish)
+        # No `url`: the real one complains aloud when asked for it offline.
+        about = {"id": how["id"] or "abc", "offline": True, "dir": how["dir"]}
+        return SimpleNamespace(**about, log=self.log, finish=self.finish)
 
     def log(self, values: dict[str, Any], step: int) -> None:
         self.rows.append((step, values))
@@ -193,6 +226,15 @@ def test_a_run_that_goes_on_is_the_same_one_there_and_a_new_one_another(dataset:
     train_model(config_for(dataset, wandb="streets", steps=60, resume=True), Silence())
     train_model(config_for(dataset, wandb="streets", overwrite=True), Silence())
     assert [how["id"] for how in stand_in.started] == [None, "abc", None]
+
+
+@pytest.mark.parametrize("left", [b"\xff\xfe", b"", b"two words", b"../up"])
+def test_an_identifier_that_is_none_begins_another_run_there(dataset: Path, stand_in: StandIn, left: bytes) -> None:
+    train_model(config_for(dataset, wandb="streets", steps=20), Silence())
+    Path("m.run/wandb-run.txt").write_bytes(left)
+    train_model(config_for(dataset, wandb="streets", resume=True), Silence())
+    assert [how["id"] for how in stand_in.started] == [None, None]
+    assert Path("m.run/wandb-run.txt").read_text() == "abc\n"
 
 
 def test_what_weights_and_biases_refuse_is_said_in_words(dataset: Path, stand_in: StandIn) -> None:

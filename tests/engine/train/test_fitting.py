@@ -26,6 +26,7 @@ from stego_cli.methods.dimred import landmarks
 from stego_cli.methods.dimred.pca import Pca
 from stego_cli.progress import Silence
 from stego_cli.segmenter import Segmenter, Settings
+from support import Heard
 
 BASE: dict[str, Any] = {
     "backbone": FilterbankConfig(),
@@ -40,15 +41,12 @@ BASE: dict[str, Any] = {
 FIXED = ("dino", "pca", "rp", "hnne", "umap")
 
 
-class Heard(Silence):
-    """Remembers what is said."""
+class Followed(Heard):
+    """Remembers what was tracked, too."""
 
     def __init__(self) -> None:
-        self.notes: list[str] = []
+        super().__init__()
         self.tracked: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
 
     def track(self, items: Any, doing: str, total: int) -> Any:
         self.tracked.append(doing)
@@ -100,7 +98,7 @@ def train(folder: Path, kind: str, report: Any = None, settings: Any = (), **cha
 
 @pytest.mark.parametrize("kind", FIXED)
 def test_only_probes_learn_and_the_model_predicts(labelled: Path, kind: str) -> None:
-    heard = Heard()
+    heard = Followed()
     result = train(labelled, kind, heard, eval_every=3, steps=20)
     assert result.model.parent.name == f"train-data-filterbank-{kind}"
     assert any(f"method {kind} has nothing to train" in note for note in heard.notes)
@@ -137,7 +135,7 @@ def test_the_saved_model_gives_the_code_that_the_probes_were_trained_on(
 def test_a_fit_is_kept_and_shared_by_dimensions_seeds_and_runs(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = train(labelled, "pca", out="a.safetensors")
     monkeypatch.setattr(Pca, "fit", lambda *_: pytest.fail("it was fitted again"))
-    heard = Heard()
+    heard = Followed()
     second = train(labelled, "pca", heard, {"code_dim": 3}, out="b.safetensors", seeds=2)
     assert any("using the fit of pca" in note for note in heard.notes)
     one, other = (load_checkpoint(each.model).tensors["head.components"] for each in (first, second))
@@ -224,7 +222,7 @@ def test_a_loss_that_nothing_learns_from_is_left_out(labelled: Path) -> None:
 
 
 def test_too_many_dimensions_are_refused_before_anything_is_computed(labelled: Path) -> None:
-    heard = Heard()
+    heard = Followed()
     with pytest.raises(ConfigError, match=r"code_dim is 500, .* 108 channels"):
         train(labelled, "pca", heard, {"code_dim": 500})
     assert heard.tracked == []
@@ -235,7 +233,7 @@ def test_a_missing_library_is_named_before_anything_is_computed(
 ) -> None:
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "umap", None)
-    heard = Heard()
+    heard = Followed()
     with pytest.raises(MissingDependencyError, match="umap-learn"):
         train(labelled, "umap", heard)
     assert heard.tracked == []

@@ -96,6 +96,14 @@ def test_done_again_or_later_it_gives_the_same(dataset: Path) -> None:
         assert later.best.scores == at_once.best.scores
 
 
+def test_what_was_fitted_is_not_fitted_again(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = train(dataset, "a.safetensors", final_probes="refit", seeds=2)
+    Path("a.run/run.json").unlink()  # as if it had been killed before the last file
+    monkeypatch.setattr("stego_cli.engine.train.loop.refit_probes", None)
+    again = train(dataset, "a.safetensors", final_probes="refit", seeds=2)
+    assert [run.scores for run in again.runs] == [run.scores for run in first.runs]
+
+
 def test_a_run_that_goes_on_does_so_from_the_trained_probes(dataset: Path) -> None:
     whole = train(dataset, "a.safetensors", steps=20, keep="last")
     train(dataset, "b.safetensors", final_probes="refit", keep="last")

@@ -20,16 +20,19 @@ from stego_cli.catalog.models import choose_model
 from stego_cli.checkpoints.native import load_checkpoint
 from stego_cli.config.model import FilterbankConfig
 from stego_cli.config.train import TrainConfig
+from stego_cli.engine.saved_state import read_tensors, write_tensors
 from stego_cli.engine.train import features as train_features
 from stego_cli.engine.train.data import Sampler
 from stego_cli.engine.train.features import choose
 from stego_cli.engine.train.measure import label_free_score
 from stego_cli.engine.train.run import TrainResult, train_model
-from stego_cli.engine.train.state import load_state, read_progress, save_state
+from stego_cli.engine.train.state import KEY, load_state, read_progress, save_state
 from stego_cli.engine.train.step import TrainState, train_step
+from stego_cli.engine.workplace import workplace
 from stego_cli.errors import CheckpointError, ConfigError, MissingDependencyError, OutputError, StegoError
 from stego_cli.progress import Silence
 from stego_cli.segmenter import Segmenter
+from support import Heard
 
 BASE: dict[str, Any] = {
     "backbone": FilterbankConfig(),
@@ -42,20 +45,6 @@ BASE: dict[str, Any] = {
     "steps": 6,
     "features": "memory",
 }
-
-
-class Heard(Silence):
-    """Remembers what is said."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 @pytest.fixture(autouse=True)
@@ -426,6 +415,56 @@ def test_time_that_is_up_ends_in_good_order(photos: Path) -> None:
     assert train(photos, classes=2, steps=result.best.progress.step + 2, resume=True).best.ending == "done"
 
 
+def test_every_start_has_the_time_that_it_is_given(photos: Path) -> None:
+    first = train(photos, classes=2, steps=3)
+    state = first.folder / "state.safetensors"
+    metadata, values = read_tensors(state)
+    about = json.loads(metadata[KEY])
+    write_tensors(state, values, {KEY: json.dumps({**about, "seconds": 1e6})})  # as if they had taken days
+    assert train(photos, classes=2, minutes=10).best.ending == "done"
+
+
+def test_time_that_is_up_leaves_the_seeds_after_it_for_the_same_command(photos: Path) -> None:
+    heard = Heard()
+    first = train(photos, heard, classes=2, steps=4, seeds=2, minutes=1e-9)
+    assert [(run.seed, run.progress.step) for run in first.runs] == [(0, 1)]
+    assert "time is up after step 1 of 4 of seed 0; the same command goes on" in heard.notes
+    assert_same_model(first.model, first.best.model)
+    second = train(photos, classes=2, steps=4, seeds=2)
+    assert [(run.seed, run.progress.step) for run in second.runs] == [(0, 4), (1, 4)]
+    assert (second.folder / "seed-1" / "losses.png").is_file()
+
+
+def test_a_run_at_work_keeps_its_files_whatever_others_are_told_to_do(photos: Path) -> None:
+    first = train(photos, classes=2)
+    files = {path: path.read_bytes() for path in (first.model, *first.folder.iterdir())}
+    with workplace(first.folder), pytest.raises(OutputError, match="another run is writing to"):
+        train(photos, classes=2, overwrite=True)
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_what_is_refused_leaves_no_folders(photos: Path) -> None:
+    with pytest.raises(StegoError, match="no run to go on with"):
+        train(photos, classes=2, resume=True, out="a/b/m.safetensors")
+    assert not Path("a").exists()
+
+
+@pytest.mark.parametrize(("steps", "rows"), [(7, [7]), (20, [20]), (25, [20, 25])])
+def test_every_step_is_in_the_picture_of_the_losses(
+    photos: Path, steps: int, rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        "stego_cli.engine.train.run.draw_loss_curve", lambda history, _path, title: drawn.append((history, title))
+    )
+    result = train(photos, classes=2, steps=steps, out="models/m.safetensors")
+    ((history, title),) = drawn
+    assert [row["step"] for row in history] == rows
+    assert all(np.isfinite(row["total"]) for row in history)
+    assert title == "models/m, seed 0"
+    assert [row["step"] for row in result.best.progress.history] == [step for step in rows if step % 20 == 0]
+
+
 def test_seeds_are_trained_compared_and_the_best_by_the_label_free_score_kept(photos: Path) -> None:
     result = train(photos, classes=2, seeds=3, seed=5)
     assert [run.seed for run in result.runs] == [5, 6, 7]
@@ -489,6 +528,13 @@ def test_extra_clusters(labelled: Path) -> None:
     config = load_checkpoint(result.model).config
     assert config.num_clusters == 4
     assert sorted(config.cluster_to_class or ()) == [-1, -1, 0, 1]
+
+
+def test_extra_clusters_share_names_where_each_is_called_what_most_of_it_is(labelled: Path) -> None:
+    result = train(labelled, classes=2, extra_clusters=2, names="majority", final_probes="refit")
+    named = load_checkpoint(result.model).config.cluster_to_class or ()
+    assert sorted(set(named)) == [0, 1]
+    assert len(named) == 4
 
 
 def test_tensorboard_is_optional(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from stego_cli.engine.train.setup import make_plan, make_yardstick
 from stego_cli.errors import ConfigError, ImageError, StegoError
 from stego_cli.methods.stego.salience import salient_coords
 from stego_cli.progress import Silence
+from support import Heard
 
 SIZE = (40, 48)
 SALIENT = {"use_salience": True}
@@ -49,18 +50,6 @@ def dataset(tmp_path: Path) -> Path:
         if number < 5:
             Image.fromarray(mask).save(root / "salience" / "train" / f"{number}.png")
     return root
-
-
-class Heard(Silence):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 def config_for(root: Path, **changes: Any) -> TrainConfig:
