@@ -145,7 +145,7 @@ def _check_method(config: MethodConfig, channels: int) -> None:
 
 def _validation(config: TrainConfig, train: Dataset, report: Report) -> Dataset | None:
     """Return the labelled images to measure on, uncropped as published; None if there are none."""
-    if config.val_split is None or not train.is_labelled:
+    if config.val_split is None:
         return None
     whole = config.model_copy(update={"crop": None})
     try:
@@ -154,6 +154,8 @@ def _validation(config: TrainConfig, train: Dataset, report: Report) -> Dataset 
         report.note(f"nothing to measure on: {str(error).partition(chr(10))[0]}")
         return None
     if found is None or not found.is_labelled:
+        if not train.is_labelled:  # nobody expects a measurement
+            return None
         what = "no labels" if found else f"not there, only {', '.join(available_splits(whole))}"
         report.note(f"split `{config.val_split}`: {what}; the model is measured by its label-free score alone")
         return None
@@ -231,9 +233,11 @@ def announce(plan: Plan, report: Report) -> None:
     labels = "labels measure the result and name the clusters, they never train the code"
     if config.loss.use_true_labels:
         labels = "loss.use_true_labels: labels train the code, too, which makes this an upper bound"
+    if not run.dataset.is_labelled:
+        labels = "there are no labels" if plan.validation is None else "only the latter have labels"
     report.note(
         f"{len(run.dataset)} images of {run.dataset.name} ({run.dataset.split}) to form {plan.clusters} clusters from, "
-        f"{len(plan.validation or ())} to measure on; " + (labels if run.dataset.is_labelled else "there are no labels")
+        f"{len(plan.validation or ())} to measure on; {labels}"
     )
     report.note(f"features of {config.backbone.name} at {config.resolution}x{config.resolution}: {plan.choice.why}")
     if not config.method.learns:

@@ -21,7 +21,8 @@ from stego_cli.config.fit import FitConfig
 from stego_cli.config.model import VitArchitecture
 from stego_cli.config.pretrain import PretrainConfig
 from stego_cli.engine.fit_model import fit_model
-from stego_cli.engine.pretrain.run import learning_rate, pretrain
+from stego_cli.engine.pretrain.run import pretrain
+from stego_cli.engine.pretrain.steps import learning_rate
 from stego_cli.errors import CheckpointError, OutputError, StaleError, StegoError
 from stego_cli.progress import Silence
 
@@ -195,7 +196,7 @@ def test_starting_anew_leaves_no_state_that_the_new_words_do_not_belong_to(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # after its words, before its first state
-        patch.setattr("stego_cli.engine.pretrain.run._steps", stopped)
+        patch.setattr("stego_cli.engine.pretrain.run.run_steps", stopped)
         pretrain(["photos"], config.model_copy(update={"overwrite": True, "seed": 1}), Silence())
     Path("a.safetensors").unlink()
     pretrain(["photos"], with_(out=Path("a.safetensors")), Silence())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -521,6 +522,15 @@ def test_automatic_shifts_are_shown_and_used(photos: Path) -> None:
 def test_a_baseline_without_head(photos: Path) -> None:
     result = train(photos, classes=2, method={"kind": "dino"}, loss={"correspondence_weight": 0.0})
     assert not any(name.startswith("head.") for name in tensors(result.model))
+
+
+def test_labels_of_the_val_split_alone_measure_clusters(labelled: Path) -> None:
+    shutil.rmtree(labelled / "labels" / "train")
+    heard = Heard()
+    result = train(labelled, heard, classes=2)
+    assert "2 to measure on; only the latter have labels" in " ".join(heard.notes)
+    assert {"val cluster miou", "val cluster accuracy"} <= result.runs[0].scores.keys()
+    assert load_checkpoint(result.model).config.cluster_to_class is None
 
 
 def test_extra_clusters(labelled: Path) -> None:
