@@ -14,7 +14,7 @@ from stego_cli.checkpoints.native import Checkpoint, save_checkpoint
 from stego_cli.checkpoints.released import backbone_hash
 from stego_cli.config.model import About, DinoConfig, ModelConfig
 from stego_cli.engine.ablate.ground import provenance_of, without_head
-from stego_cli.engine.ablate.measuring import HEADS, measure_cell
+from stego_cli.engine.ablate.measuring import HEADS, Trained, measure_cell
 from stego_cli.engine.ablate.projection import fitted_method, is_fixed, is_slow, projected, slow_code
 from stego_cli.engine.train.batches import prepared_steps
 from stego_cli.engine.train.measure import ALPHA, model_tensors, name_clusters
@@ -33,10 +33,9 @@ if TYPE_CHECKING:
     from stego_cli.engine.ablate.ground import OpenGround
     from stego_cli.engine.ablate.validation import Group
     from stego_cli.engine.train.batches import Supply
-    from stego_cli.engine.train.step import Trainee, TrainState
+    from stego_cli.engine.train.step import TrainState
     from stego_cli.methods.base import Method
     from stego_cli.metrics.scores import Scores
-    from stego_cli.probes.linear import LinearProbe
 
 
 @dataclass(frozen=True)
@@ -54,30 +53,6 @@ class Start:
     method: MethodConfig | None
     fitted: Method | None
     groups: tuple[Group, ...]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a cell trained.
-
-    Attributes:
-        trainee: Has the probes, and a head.
-        reading: Maps what `groups` hold to code.
-        method: Maps features to code.
-        groups: The images to measure.
-    """
-
-    trainee: Trainee
-    reading: Method
-    method: Method
-    groups: tuple[Group, ...]
-
-    @property
-    def linear_probe(self) -> LinearProbe:
-        """The linear probe, which is always there as the images have labels."""
-        if self.trainee.linear_probe is None:
-            raise AssertionError("a cell without labels was not refused")
-        return self.trainee.linear_probe
 
 
 def start_of(config: AblateConfig, ground: OpenGround, cell: Cell) -> Start:

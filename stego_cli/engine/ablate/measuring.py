@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,14 +20,39 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stego_cli.config.ablate import AblateConfig
-    from stego_cli.engine.ablate.cell import Trained
     from stego_cli.engine.ablate.ground import OpenGround
-    from stego_cli.engine.ablate.validation import LookedAt
+    from stego_cli.engine.ablate.validation import Group, LookedAt
+    from stego_cli.engine.train.step import Trainee
     from stego_cli.methods.base import Method
     from stego_cli.metrics.scores import Scores
+    from stego_cli.probes.linear import LinearProbe
     from stego_cli.segmenter import Array
 
 HEADS = ("cluster", "linear", "cluster_crf", "linear_crf")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a cell trained.
+
+    Attributes:
+        trainee: Has the probes, and a head.
+        reading: Maps what `groups` hold to code.
+        method: Maps features to code.
+        groups: The images to measure.
+    """
+
+    trainee: Trainee
+    reading: Method
+    method: Method
+    groups: tuple[Group, ...]
+
+    @property
+    def linear_probe(self) -> LinearProbe:
+        """The linear probe, which is always there as the images have labels."""
+        if self.trainee.linear_probe is None:
+            raise AssertionError("a cell without labels was not refused")
+        return self.trainee.linear_probe
 
 
 @torch.inference_mode()
