@@ -49,7 +49,8 @@ def draw_loss_curve(history: Sequence[Mapping[str, float]], path: Path, title: s
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
         if axes.lines:
-            axes.legend(loc="upper right", fontsize="small", ncols=2)
+            # Above the panel: within it, it would hide a curve.
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize="small", ncols=8, frameon=False)
     figure.axes[-1].set_xlabel("steps")
     figure.suptitle(title)
     with atomic_write(path) as file:
