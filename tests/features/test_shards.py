@@ -16,30 +16,9 @@ from stego_cli.features.shards import (
     shard_name,
     usual_shard_size,
 )
+from support import fingerprint
 
-
-def fingerprint(shape: tuple[int, ...] = (2, 3), dtype: str = "float16") -> Fingerprint:
-    return Fingerprint(
-        kind="maps",
-        dataset="d",
-        split="train",
-        crop="none",
-        count=10**6,
-        images="",
-        backbone="b",
-        weights="",
-        feature_type="feat",
-        block=-1,
-        patch_size=8,
-        resolution=64,
-        loader_crop="center",
-        protocol="paper",
-        dtype=dtype,
-        shape=shape,
-    )
-
-
-PRINT = fingerprint()
+PRINT = fingerprint(count=10**6, shape=(2, 3))
 RECORDS = np.arange(24, dtype=np.float16).reshape(4, 2, 3)
 DATA = encode(RECORDS, PRINT.digest, 7)
 
@@ -91,7 +70,7 @@ def test_a_shard_that_is_cut_off_anywhere_is_noticed(length: int) -> None:
         (save({"records": RECORDS}), "no shard"),
         (save({"records": RECORDS}, metadata={"stego": "[]"}), "no shard"),
         (save({"records": RECORDS}, metadata={"stego": '{"fingerprint": 1, "shard": 7}'}), "no shard"),
-        (encode(RECORDS, fingerprint((3, 2)).digest, 7), "something else"),
+        (encode(RECORDS, fingerprint(shape=(3, 2)).digest, 7), "something else"),
         (encode(RECORDS, PRINT.digest, 8), "shard 8"),
         (encode(RECORDS[:3], PRINT.digest, 7), "another number"),
         (encode(RECORDS.reshape(4, 3, 2), PRINT.digest, 7), "another shape"),
@@ -105,7 +84,7 @@ def test_what_is_not_this_shard_is_refused_with_the_reason(data: bytes, message:
 
 @pytest.mark.parametrize("shape", [(384, 28, 28), (768, 40, 40), (384,), (90, 40, 40), (4096, 128, 128)])
 def test_a_usual_shard_is_not_large_and_made_of_whole_batches(shape: tuple[int, ...]) -> None:
-    count = usual_shard_size(fingerprint(shape))
+    count = usual_shard_size(fingerprint(count=10**6, shape=shape))
     assert 1 <= count <= MAX_RECORDS
     assert count == 1 or count * math.prod(shape) * 2 <= 64 * 2**20
     assert count < 16 or count % 16 == 0

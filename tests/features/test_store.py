@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import support
 from stego_cli.errors import OutputError, StaleError, StegoError
 from stego_cli.features import store as store_module
 from stego_cli.features.fingerprint import Fingerprint
@@ -23,24 +24,8 @@ COUNT, SHARD = 10, 4  # shards of 4, 4 and 2
 
 
 def fingerprint(count: int = COUNT, dtype: str = "float16", shape: tuple[int, ...] = (2, 3, 3)) -> Fingerprint:
-    return Fingerprint(
-        kind="maps" if len(shape) == 3 else "pooled",
-        dataset="d",
-        split="train",
-        crop="none",
-        count=count,
-        images="aa" * 32,
-        backbone="b",
-        weights="cc" * 32,
-        feature_type="feat",
-        block=-1,
-        patch_size=8,
-        resolution=24,
-        loader_crop="center",
-        protocol="paper",
-        dtype=dtype,
-        shape=shape,
-    )
+    kind = "maps" if len(shape) == 3 else "pooled"
+    return support.fingerprint(kind=kind, count=count, resolution=24, dtype=dtype, shape=shape)
 
 
 OTHER = {

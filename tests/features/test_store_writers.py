@@ -17,27 +17,10 @@ import numpy as np
 import pytest
 
 from stego_cli.errors import OutputError
-from stego_cli.features.fingerprint import Fingerprint
 from stego_cli.features.store import FeatureStore
+from support import fingerprint
 
-PRINT = Fingerprint(
-    kind="maps",
-    dataset="d",
-    split="train",
-    crop="none",
-    count=23,
-    images="aa" * 32,
-    backbone="b",
-    weights="cc" * 32,
-    feature_type="feat",
-    block=-1,
-    patch_size=8,
-    resolution=128,
-    loader_crop="center",
-    protocol="paper",
-    dtype="float16",
-    shape=(8, 16, 16),
-)
+PRINT = fingerprint(count=23, resolution=128, shape=(8, 16, 16))
 SHARD = 4  # six shards of 16 kB
 CONTENT = np.random.default_rng(0).normal(size=(23, 8, 16, 16)).astype(np.float16)
 CONTENT[9] = np.nan

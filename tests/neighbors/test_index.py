@@ -15,27 +15,10 @@ from safetensors.numpy import save
 from safetensors.torch import save_file
 
 from stego_cli.errors import OutputError, ShapeError, StaleError, StegoError
-from stego_cli.features.fingerprint import Fingerprint
 from stego_cli.neighbors.index import METADATA_KEY, NeighborIndex, find_name, load_index, save_index
+from support import fingerprint
 
-FINGERPRINT = Fingerprint(
-    kind="pooled",
-    dataset="street",
-    split="train",
-    crop="five 0.5",
-    count=4,
-    images="ab" * 32,
-    backbone="dino_vits8",
-    weights="cd" * 32,
-    feature_type="feat",
-    block=-1,
-    patch_size=8,
-    resolution=224,
-    loader_crop="center",
-    protocol="paper",
-    dtype="float32",
-    shape=(384,),
-)
+FINGERPRINT = fingerprint(kind="pooled", crop="five 0.5", backbone="dino_vits8", dtype="float32", shape=(384,))
 NEIGHBORS = np.array([[0, 2, 3], [1, -1, -1], [2, 0, 3], [3, 2, 0]])
 SIMILARITIES = np.array([[1, 0.9, 0.5], [np.nan] * 3, [1, 0.9, 0.7], [1, 0.7, 0.5]], np.float32)
 NAMES = ("train/a.jpg", "train/b\nb.jpg", "train/caf\udce9.jpg", "train/日本.png")

@@ -10,35 +10,18 @@ from stego_cli.backbones.filterbank import Filterbank
 from stego_cli.config.model import PcaConfig, RpConfig
 from stego_cli.engine.train import projected
 from stego_cli.engine.train.projected import ProjectedBackbone, ProjectedReader, project_all
-from stego_cli.features.fingerprint import Fingerprint
 from stego_cli.features.reader import InMemory
 from stego_cli.methods.dimred.pca import Pca
 from stego_cli.methods.dimred.random_projection import RandomProjection
 from stego_cli.progress import Silence
+from support import fingerprint
 
 CHANNELS, IMAGES = 6, 5
 
 
 @pytest.fixture
 def features() -> InMemory:
-    made = Fingerprint(
-        kind="maps",
-        dataset="d",
-        split="train",
-        crop="none",
-        count=IMAGES,
-        images="i",
-        backbone="b",
-        weights="w",
-        feature_type="feat",
-        block=-1,
-        patch_size=8,
-        resolution=32,
-        loader_crop="center",
-        protocol="paper",
-        dtype="float16",
-        shape=(CHANNELS, 4, 4),
-    )
+    made = fingerprint(count=IMAGES, resolution=32, shape=(CHANNELS, 4, 4))
     records = np.random.default_rng(0).normal(size=(IMAGES, *made.shape)).astype(np.float16)
     records[3] = np.nan
     return InMemory(made, (3,), records)
