@@ -39,6 +39,33 @@ def output_error(path: Path, error: OSError) -> OutputError:
     return OutputError(f"cannot write `{printable(path)}`: {reason}\n\nhint: {hint}")
 
 
+def check_writable(folder: Path) -> None:
+    """Make a folder, and see that files can be written into it, before it takes long to find out what to write.
+
+    Raises:
+        OutputError: If not.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def remove_unfinished(*folders: Path, below: bool = False) -> None:
+    """Remove what killed runs were writing; called while no other run can be at work there.
+
+    Args:
+        folders: Where; one that does not exist holds nothing.
+        below: Also in all folders below them.
+    """
+    for folder in folders:
+        for left in list(folder.rglob(f"{TEMPORARY}*") if below else folder.glob(f"{TEMPORARY}*")):
+            with suppress(OSError):
+                left.unlink()
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a binary file that appears at `path` only when the block ends without an error.

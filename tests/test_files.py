@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stego_cli.errors import OutputError
-from stego_cli.files import atomic_write, printable, write_text
+from stego_cli.files import TEMPORARY, atomic_write, check_writable, printable, remove_unfinished, write_text
 
 
 def test_a_written_file_has_its_content_and_ordinary_permissions(tmp_path: Path) -> None:
@@ -62,3 +62,23 @@ def test_a_folder_in_place_of_the_file_is_said(tmp_path: Path) -> None:
 
 def test_odd_bytes_are_printed_as_escapes() -> None:
     printable(Path(os.fsdecode(b"caf\xe9"))).encode("utf-8")
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_out_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write"):
+        check_writable(tmp_path / "file/below")
+    check_writable(tmp_path / "new")
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_what_killed_runs_were_writing_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    here, below = tmp_path / f"{TEMPORARY}1", tmp_path / "a" / f"{TEMPORARY}2"
+    below.parent.mkdir()
+    for file in (here, below, tmp_path / "kept"):
+        file.touch()
+    remove_unfinished(tmp_path, tmp_path / "nowhere")
+    assert not here.exists()
+    assert below.exists()
+    remove_unfinished(tmp_path, below=True)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "kept"]

@@ -11,7 +11,7 @@ from stego_cli.config.model import Probe
 from stego_cli.engine.ledger import has_record, journal_of
 from stego_cli.engine.outputs import PLACES
 from stego_cli.errors import OutputError
-from stego_cli.files import TEMPORARY, output_error, printable
+from stego_cli.files import check_writable, output_error, printable, remove_unfinished
 
 try:
     import fcntl
@@ -34,15 +34,13 @@ def workplace(out: Path) -> Iterator[None]:
     """
     try:
         made = [folder for folder in (out, *out.parents) if not folder.exists()]
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".stego-can-write"
-        probe.touch()
-        probe.unlink()
     except OSError as error:
         raise output_error(out, error) from error
+    check_writable(out)
     with _alone_in(out):
         if journal_of(out).is_file():
-            _sweep(out)
+            remove_unfinished(out)
+            remove_unfinished(*_places(out), below=True)
         try:
             yield
         finally:
@@ -109,11 +107,3 @@ def _lock(descriptor: int, out: Path) -> None:
             f"another run is writing to `{printable(out)}`\n\n"
             "hint: wait until it has finished, or choose another folder with --out"
         ) from error
-
-
-def _sweep(out: Path) -> None:
-    """Remove what a killed run was writing; called while no other run can be at work here."""
-    left = [*out.glob(f"{TEMPORARY}*"), *(file for place in _places(out) for file in place.rglob(f"{TEMPORARY}*"))]
-    for file in left:
-        with suppress(OSError):
-            file.unlink()

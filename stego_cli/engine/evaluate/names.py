@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +12,7 @@ from stego_cli.checkpoints.filetypes import identify
 from stego_cli.checkpoints.native import Checkpoint, read_safetensors, save_checkpoint
 from stego_cli.config.model import ModelConfig
 from stego_cli.errors import OutputError, StegoError
-from stego_cli.files import output_error, printable
+from stego_cli.files import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,20 +70,6 @@ def check_names_fit(config: ModelConfig, space: LabelSpace, *, in_place: bool) -
             f"with the names of {len(space)} classes (`{printable(space.name)}`) the model would lose {lost}\n\n"
             "hint: write them into a copy with --out FILE"
         )
-
-
-def check_place(target: Path) -> None:
-    """See that a file can be written, before it takes long to find out what to write.
-
-    Raises:
-        OutputError: If it cannot.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except OSError as error:
-        raise output_error(target, error) from error
 
 
 def save_names(

@@ -17,7 +17,7 @@ from stego_cli.checkpoints.describe import load_any
 from stego_cli.engine.device import autocast_dtype, choose_device
 from stego_cli.engine.evaluate.counts import MANY_TO_ONE, count_all, score_all
 from stego_cli.engine.evaluate.examples import write_examples
-from stego_cli.engine.evaluate.names import check_place, save_names
+from stego_cli.engine.evaluate.names import save_names
 from stego_cli.engine.evaluate.plan import Job, make_jobs, target_of
 from stego_cli.engine.evaluate.store import (
     PAGE_NAME,
@@ -30,7 +30,7 @@ from stego_cli.engine.evaluate.store import (
 )
 from stego_cli.engine.measure import Pass
 from stego_cli.engine.ranks import Ranks, open_ranks
-from stego_cli.files import printable, write_text
+from stego_cli.files import check_writable, printable, write_text
 from stego_cli.progress import Silence
 from stego_cli.report.eval_report import eval_page
 from stego_cli.segmenter import Segmenter, Settings
@@ -106,7 +106,7 @@ def evaluate_models(config: EvalConfig, report: Report, *, dry_run: bool = False
         if dry_run:
             return EvalResult((), ranks.is_first, planned=_planned(config, jobs, found))
         if target is not None:
-            check_place(target)
+            check_writable(target.parent)
         places = [job.folder for job in jobs]
         with report_folder(config.report, places) if config.report and ranks.is_first else nullcontext():
             entries = _measure_all(config, jobs, found, listener, ranks)

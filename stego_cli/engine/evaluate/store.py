@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stego_cli import __version__
 from stego_cli.engine.workplace import workplace
 from stego_cli.errors import OutputError
-from stego_cli.files import TEMPORARY, printable, write_text
+from stego_cli.files import printable, remove_unfinished, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -74,10 +74,7 @@ def report_folder(folder: Path, places: Iterable[str]) -> Iterator[None]:
     try:
         with workplace(folder):
             ours = [folder] if (folder / SCORES_NAME).exists() else []
-            for place in [*ours, *(folder / each for each in places)]:
-                for left in place.glob(f"{TEMPORARY}*"):
-                    with suppress(OSError):
-                        left.unlink()
+            remove_unfinished(*ours, *(folder / each for each in places))
             yield
     except OutputError as error:  # which knows of --out, the option of most commands
         raise OutputError(str(error).replace("with --out", "with --report")) from error

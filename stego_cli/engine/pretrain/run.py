@@ -27,7 +27,7 @@ from stego_cli.engine.pretrain.steps import run_steps
 from stego_cli.engine.pretrain.words import WordMaps, bank_features, read_features, sort_into_words, usable_images
 from stego_cli.engine.train.stop import stop_requests
 from stego_cli.engine.workplace import workplace
-from stego_cli.files import TEMPORARY, printable, write_text
+from stego_cli.files import printable, remove_unfinished, write_text
 from stego_cli.report.loss_curve import draw_loss_curve
 
 if TYPE_CHECKING:
@@ -101,8 +101,7 @@ def pretrain(inputs: Sequence[str | Path], config: PretrainConfig, report: Repor
     target = target_of(config)
     folder = target.with_suffix(".run")
     with workplace(folder):
-        for left in folder.glob(f"{TEMPORARY}*"):  # what a killed run was writing
-            left.unlink(missing_ok=True)
+        remove_unfinished(folder)
         paths = usable_images([image.path for image in found.images], config, skipped)
         run = open_run(config, paths, device, folder, report)
         run.ends_at = math.inf if config.minutes is None else started + 60 * config.minutes

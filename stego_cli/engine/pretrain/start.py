@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from stego_cli.catalog.models import RUNS
 from stego_cli.engine.pretrain.network import Pretrainee
 from stego_cli.engine.pretrain.state import Progress, load_run, read_progress, save_run
 from stego_cli.errors import OutputError, StaleError
 from stego_cli.files import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from stego_cli.config.pretrain import PretrainConfig
     from stego_cli.progress import Report
 
-RUNS = Path("runs")
 STATE = "state.safetensors"
 BETAS = (0.9, 0.95)
 # Settings on which the network does not depend, or which a run that goes on may change.

@@ -27,7 +27,7 @@ from stego_cli.engine.train.setup import head_autocast, make_plan, make_yardstic
 from stego_cli.engine.train.start import look_before, record_of, target_of
 from stego_cli.engine.workplace import workplace
 from stego_cli.errors import MissingDependencyError
-from stego_cli.files import TEMPORARY, atomic_write, printable, write_text
+from stego_cli.files import atomic_write, printable, remove_unfinished, write_text
 from stego_cli.progress import Silence
 from stego_cli.report.loss_curve import draw_loss_curve
 
@@ -176,7 +176,7 @@ def _take(held: ExitStack, plan: Plan, model: Path, places: Mapping[int, Place],
     folder = model.with_suffix(".run")
     held.enter_context(workplace(folder))
     look_before(plan.config, plan.settings, model, places, report)
-    _sweep(folder)
+    remove_unfinished(folder, below=True)
 
 
 def _train_all(
@@ -225,12 +225,6 @@ def _job(
         settings=settings,
         autocast=head_autocast(yardstick.config, ranks.device),
     )
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what a killed run was writing; called while no other run can be at work here."""
-    for left in folder.rglob(f"{TEMPORARY}*"):
-        left.unlink(missing_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from stego_cli.catalog.models import embedded_path
 from stego_cli.checkpoints.native import load_checkpoint, read_safetensors, save_checkpoint
 from stego_cli.config.model import LabelSpace
-from stego_cli.engine.evaluate.names import check_place, save_names, target_for_names
+from stego_cli.engine.evaluate.names import save_names, target_for_names
 from stego_cli.errors import OutputError
 from stego_cli.progress import Silence
 
@@ -67,11 +67,3 @@ def test_a_target_is_a_new_model_file(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="--overwrite if they may"):
         target_for_names(tiny_model, None, overwrite=False)
     assert target_for_names(tiny_model, None, overwrite=True) == tiny_model
-
-
-def test_a_place_that_cannot_be_written_to_is_found_out_at_once(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot write"):
-        check_place(tmp_path / "file/named.safetensors")
-    check_place(tmp_path / "new/named.safetensors")
-    assert not list((tmp_path / "new").iterdir())
